@@ -1,0 +1,63 @@
+import { z } from 'zod';
+
+const registryEndpoint = z.strictObject({
+  location: z.string().min(1).describe('host[:port][/path]'),
+  insecure: z.boolean().default(false).describe('plain HTTP, or TLS without verification'),
+});
+
+/** The configuration file, key by key. `.describe` texts are the comments of `caisson config --default`. */
+export const configSchema = z.strictObject({
+  version: z.literal(1).default(1).describe('version of this file format'),
+  root: z.string().startsWith('/').default('/var/lib/caisson').describe('kept across reboots: images, disks, database'),
+  state: z.string().startsWith('/').default('/run/caisson').describe('gone at reboot: sockets and files of running VMs'),
+  socket: z.string().startsWith('/').default('/run/caisson/caisson.sock').describe('the CRI socket, root only'),
+  log: z
+    .strictObject({
+      level: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info').describe('least level that is logged'),
+    })
+    .prefault({}),
+  vm: z
+    .strictObject({
+      qemu: z.string().default('qemu-system-x86_64').describe('QEMU program'),
+      vhost_device_vsock: z.string().default('vhost-device-vsock').describe('vsock back end for hosts without kernel vhost-vsock'),
+      guest_image: z.string().startsWith('/').default('/var/lib/caisson/guest').describe('directory made by `caisson image build`'),
+      accelerator: z.enum(['auto', 'kvm', 'tcg']).default('auto').describe('auto: KVM if a guest really boots with it, else TCG'),
+      transport: z.enum(['auto', 'vhost-vsock', 'vhost-user-vsock']).default('auto').describe('auto: the kernel\'s where /dev/vhost-vsock exists'),
+      vcpus: z.int().min(1).max(64).default(1).describe('of a pod without limits'),
+      memory_mib: z.int().min(192).default(256).describe('of a pod without limits, guest kernel and agent included'),
+      boot_timeout_s: z.int().min(1).default(90).describe('a VM whose agent has not answered by then is killed'),
+      uid_base: z.int().min(1000).default(6_000_000).describe('each VM runs as its own user: uid_base + its vsock address modulo 65536'),
+    })
+    .prefault({}),
+  image: z
+    .strictObject({
+      max_parallel_pulls: z.int().min(1).default(3).describe('pulls at once; more wait'),
+      registry: z
+        .array(
+          z.strictObject({
+            prefix: z.string().min(1).describe('image names it applies to, such as docker.io or registry.k8s.io/pause'),
+            location: z.string().optional().describe('where they really are, if not under their own name'),
+            insecure: z.boolean().default(false).describe('plain HTTP, or TLS without verification'),
+            blocked: z.boolean().default(false).describe('refuse pulls'),
+            mirror: z.array(registryEndpoint).default([]).describe('tried in order before location'),
+          }),
+        )
+        .default([])
+        .describe('overrides entries of the same prefix in /etc/containers/registries.conf'),
+    })
+    .prefault({}),
+  network: z
+    .strictObject({
+      conf_dir: z.string().startsWith('/').default('/etc/cni/net.d').describe('CNI configuration; the first file by name counts'),
+      bin_dirs: z.array(z.string().startsWith('/')).default(['/opt/cni/bin', '/usr/lib/cni']).describe('CNI plugins'),
+      plugin_timeout_s: z.int().min(1).default(60).describe('a CNI plugin that runs longer is killed'),
+    })
+    .prefault({}),
+  storage: z
+    .strictObject({
+      scratch_size_mib: z.int().min(64).default(10_240).describe('writable disk of a pod; grows as it is written'),
+    })
+    .prefault({}),
+});
+
+export type Config = z.infer<typeof configSchema>;

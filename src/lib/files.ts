@@ -1,0 +1,46 @@
+import { open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { isErrno } from './errors.ts';
+
+/** Writes a file so that a crash leaves either the old or the new content, never a part of it. */
+export async function writeFileAtomic(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
+  const temporary = `${path}.new`;
+  const file = await open(temporary, 'w', mode);
+  try {
+    await file.writeFile(data);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  await rename(temporary, path);
+  await syncDirectory(dirname(path));
+}
+
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await open(path, 'r');
+  try {
+    await directory.sync();
+  } finally {
+    await directory.close();
+  }
+}
+
+export async function exists(path: string): Promise<boolean> {
+  return stat(path).then(() => true, ignoreMissing(false));
+}
+
+export async function readFileIfExists(path: string): Promise<string | undefined> {
+  return readFile(path, 'utf8').catch(ignoreMissing(undefined));
+}
+
+export async function removeTree(path: string): Promise<void> {
+  await rm(path, { recursive: true, force: true });
+}
+
+/** A rejection handler that turns ENOENT into a value and passes every other error on. */
+export function ignoreMissing<T>(value: T): (error: unknown) => T {
+  return (error) => {
+    if (isErrno(error, 'ENOENT')) return value;
+    throw error;
+  };
+}

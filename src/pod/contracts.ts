@@ -1,0 +1,116 @@
+/** What the edges (cri, streaming, ssh, cli) call. Reads answer from memory, even while a VM hangs. */
+import type { ContainerConfig__Output } from '../../proto/generated/runtime/runtime/v1/ContainerConfig.ts';
+import type { LinuxContainerResources__Output } from '../../proto/generated/runtime/runtime/v1/LinuxContainerResources.ts';
+import type { Mount__Output } from '../../proto/generated/runtime/runtime/v1/Mount.ts';
+import type { NamespaceOption__Output } from '../../proto/generated/runtime/runtime/v1/NamespaceOption.ts';
+import type { PodSandboxConfig__Output } from '../../proto/generated/runtime/runtime/v1/PodSandboxConfig.ts';
+
+/** The CRI messages as proto-loader decodes them: snake_case, int64 as decimal strings, enums as names, bytes as Buffers. */
+export type PodSandboxConfig = PodSandboxConfig__Output;
+export type ContainerConfig = ContainerConfig__Output;
+export type LinuxContainerResources = LinuxContainerResources__Output;
+export type CriMount = Mount__Output;
+export type NamespaceOption = NamespaceOption__Output;
+
+/** Decimal nanoseconds since the epoch; a string, because it does not fit a number. */
+export type TimestampNs = string;
+
+export type SandboxState = 'ready' | 'notready';
+
+/** A snapshot; plain data. */
+export interface SandboxView {
+  readonly id: string;
+  readonly metadata: { readonly name: string; readonly namespace: string; readonly uid: string; readonly attempt: number };
+  readonly state: SandboxState;
+  /** why it is not ready, if it is not */
+  readonly reason: string;
+  readonly createdAt: TimestampNs;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly runtimeHandler: string;
+  readonly ips: readonly string[];
+  readonly namespaceOptions: NamespaceOption | null;
+  /** for verbose status: anything worth showing, JSON data */
+  readonly info: Readonly<Record<string, unknown>>;
+}
+
+export type ContainerState = 'created' | 'running' | 'exited' | 'unknown';
+
+/** A snapshot; plain data. */
+export interface ContainerView {
+  readonly id: string;
+  readonly sandboxId: string;
+  readonly metadata: { readonly name: string; readonly attempt: number };
+  readonly state: ContainerState;
+  readonly createdAt: TimestampNs;
+  /** `0` before it happened */
+  readonly startedAt: TimestampNs;
+  readonly finishedAt: TimestampNs;
+  readonly exitCode: number;
+  /** `Completed`, `Error`, `OOMKilled`, `StartError`, `VMDied` or empty */
+  readonly reason: string;
+  readonly message: string;
+  /** as the caller named it */
+  readonly image: string;
+  /** Image.id */
+  readonly imageId: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly mounts: readonly CriMount[];
+  /** absolute; empty when no log was asked for */
+  readonly logPath: string;
+  readonly resources: LinuxContainerResources | null;
+  readonly user: { readonly uid: number; readonly gid: number; readonly supplementalGroups: readonly number[] };
+  /** CRI's Signal enum name, or `RUNTIME_DEFAULT` */
+  readonly stopSignal: string;
+  readonly info: Readonly<Record<string, unknown>>;
+}
+
+export interface SandboxFilter {
+  /** full id or prefix */
+  readonly id?: string;
+  readonly state?: SandboxState;
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
+export interface ContainerFilter {
+  readonly id?: string;
+  readonly sandboxId?: string;
+  readonly state?: ContainerState;
+  readonly labels?: Readonly<Record<string, string>>;
+}
+
+export interface ExecResult {
+  readonly stdout: Buffer;
+  readonly stderr: Buffer;
+  readonly exitCode: number;
+}
+
+/** Ids may be unambiguous prefixes everywhere. Methods throw CaissonError; see each for the codes beyond `not_found`. */
+export interface PodService extends AsyncDisposable {
+  /** `invalid_argument` for a config that can never run, `already_exists` for a taken name. Returns the id. */
+  runSandbox(config: PodSandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<string>;
+  /** Idempotent, also for unknown ids. */
+  stopSandbox(id: string): Promise<void>;
+  /** Idempotent, also for unknown ids; removes the sandbox's containers by force. */
+  removeSandbox(id: string): Promise<void>;
+  sandbox(id: string): SandboxView;
+  sandboxes(filter: SandboxFilter): SandboxView[];
+
+  createContainer(sandboxId: string, config: ContainerConfig, sandboxConfig: PodSandboxConfig | null, signal: AbortSignal): Promise<string>;
+  /** `failed_precondition` unless the container is in state created. */
+  startContainer(id: string, signal: AbortSignal): Promise<void>;
+  /** Idempotent, also for unknown ids. Stop signal, then after `timeoutMs` SIGKILL; 0 kills at once. */
+  stopContainer(id: string, timeoutMs: number, signal: AbortSignal): Promise<void>;
+  /** Idempotent, also for unknown ids; a running container is killed. */
+  removeContainer(id: string): Promise<void>;
+  container(id: string): ContainerView;
+  containers(filter: ContainerFilter): ContainerView[];
+
+  /** `deadline_exceeded` when `timeoutMs` (0: none) is over: the command has been killed in the guest. Output is cut at 16 MiB a stream. */
+  execSync(id: string, command: readonly string[], timeoutMs: number, signal: AbortSignal): Promise<ExecResult>;
+  /** Opens the log file anew after a rotation; `failed_precondition` unless running. */
+  reopenLog(id: string): Promise<void>;
+  /** The node's pod CIDRs, from UpdateRuntimeConfig; kept for CNI configurations that ask for them. */
+  setPodCidr(cidr: string): void;
+}

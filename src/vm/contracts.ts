@@ -1,0 +1,68 @@
+/** The VM port: starts, watches, feeds and kills the virtual machine of a pod. */
+
+export type Accelerator = 'kvm' | 'tcg';
+export type VsockTransport = 'vhost-vsock' | 'vhost-user-vsock';
+
+export interface VmSpec {
+  readonly sandboxId: string;
+  /** host-wide unique vsock address, >= 3; also decides the uid */
+  readonly cid: number;
+  /** QEMU and its helpers run as this user */
+  readonly uid: number;
+  readonly vcpus: number;
+  readonly memoryMib: number;
+  /** none for a VM without network, such as the accelerator's probe */
+  readonly network?: { readonly netnsPath: string; readonly tapName: string; readonly mac: string };
+  readonly disks: readonly DiskSpec[];
+}
+
+export interface DiskSpec {
+  /** how the guest finds it: `/sys/block/<name>/device/vpd_pg80`; at most 32 characters of `[a-z0-9-]` */
+  readonly serial: string;
+  readonly path: string;
+  readonly format: 'raw' | 'qcow2';
+  readonly readOnly: boolean;
+}
+
+export interface VmExit {
+  /** one sentence: how QEMU ended, with the last lines of its stderr and of the guest's log */
+  readonly reason: string;
+}
+
+/** Persisted with the sandbox: enough to find the VM again after a restart of the daemon, or to clean up after it. */
+export interface VmRecord {
+  readonly cid: number;
+  readonly uid: number;
+  readonly pid: number;
+  /** start time of the process in clock ticks, so that a recycled pid is not taken for QEMU */
+  readonly startTicks: string;
+  readonly helperPids: readonly { readonly pid: number; readonly startTicks: string }[];
+  readonly transport: VsockTransport;
+  readonly accelerator: Accelerator;
+}
+
+export interface Vm extends AsyncDisposable {
+  readonly record: VmRecord;
+  /** unix socket that carries a connection to the guest agent's vsock port */
+  readonly agentSocket: string;
+  /** resolves once, when QEMU is gone for whatever reason */
+  readonly exited: Promise<VmExit>;
+  /** Hot-plugs a disk; returns when QEMU has it. The same serial twice is no error. */
+  attachDisk(disk: DiskSpec, signal: AbortSignal): Promise<void>;
+  /** Last lines of the guest's log, for error messages. */
+  guestLogTail(): string;
+  /** Kills QEMU and its helpers and removes their files. Idempotent, never waits on the guest. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+export interface VmPort extends AsyncDisposable {
+  /** Boots a VM; returns when QEMU runs and the agent's socket can be dialled. Leaves nothing behind when it throws. */
+  start(spec: VmSpec, signal: AbortSignal): Promise<Vm>;
+  /** Takes a running VM over again after a restart of the daemon; undefined when it is gone. */
+  adopt(sandboxId: string, record: VmRecord): Promise<Vm | undefined>;
+  /** Removes what an earlier daemon left of a VM: processes and files. Idempotent. */
+  discard(sandboxId: string, record: VmRecord | undefined): Promise<void>;
+  /** What the last probe found; undefined until a guest has really booted with it. */
+  accelerator(): { readonly kind: Accelerator; readonly reason: string } | undefined;
+  readonly transport: VsockTransport;
+}
