@@ -1,0 +1,149 @@
+import { readFile, mkdir, writeFile } from 'node:fs/promises';
+import { CaissonError } from '../../src/lib/errors.ts';
+import { cgroupCounters, cgroupProcesses, killCgroup } from './cgroup.ts';
+import { crunDelete, launch } from './crun.ts';
+import { ContainerOutput } from './output.ts';
+import { containerPaths, paths } from './paths.ts';
+import { waitForExit } from './reaper.ts';
+import { mountRootfs, unmountRootfs } from './rootfs.ts';
+import { resolveUser, type ResolvedUser, type UserRequest } from './users.ts';
+import { parseSpec, placeInGuest, type OciSpec } from './spec.ts';
+
+export interface ExitReport {
+  readonly code: number;
+  readonly finishedAtNs: bigint;
+  readonly oomKilled: boolean;
+}
+
+/**
+ *   created ──start──▶ running ──exit──▶ exited
+ *      └──────────── remove ─────┴─────────┘
+ */
+export interface Container {
+  readonly id: string;
+  readonly spec: OciSpec;
+  readonly stdin: boolean;
+  readonly output: ContainerOutput;
+  /** resolves when the process has ended; never before start */
+  readonly exited: Promise<ExitReport>;
+  pid: number | undefined;
+  exit: ExitReport | undefined;
+  resolveExit: (report: ExitReport) => void;
+}
+
+const containers = new Map<string, Container>();
+
+export function getContainer(id: string): Container {
+  const container = containers.get(id);
+  if (!container) throw new CaissonError('not_found', `container ${id} is not in this VM`);
+  return container;
+}
+
+export const allContainers = (): Iterable<Container> => containers.values();
+
+export interface CreateRequest {
+  readonly id: string;
+  readonly layerSerials: readonly string[];
+  readonly ociSpec: string;
+  readonly user: UserRequest;
+  readonly stdin: boolean;
+}
+
+export async function createContainer(request: CreateRequest): Promise<ResolvedUser> {
+  const { id } = request;
+  if (!/^[0-9a-f]{8,64}$/.test(id)) throw new CaissonError('invalid_argument', 'a container id is 8 to 64 hexadecimal digits');
+  if (containers.has(id)) throw new CaissonError('already_exists', `container ${id} exists`);
+  try {
+    const rootfs = await mountRootfs(id, request.layerSerials);
+    const user = await resolveUser(rootfs, request.user);
+    const spec = placeInGuest(parseSpec(request.ociSpec), rootfs, user);
+    await writeFile(containerPaths(id).spec, JSON.stringify(spec));
+    const { promise: exited, resolve: resolveExit } = Promise.withResolvers<ExitReport>();
+    const output = new ContainerOutput();
+    containers.set(id, { id, spec, stdin: request.stdin, output, exited, resolveExit, pid: undefined, exit: undefined });
+    return user;
+  } catch (error) {
+    await unmountRootfs(id);
+    throw error;
+  }
+}
+
+/** Returns the process's pid in the guest's root pid namespace. */
+export async function startContainer(id: string): Promise<number> {
+  const container = getContainer(id);
+  if (container.pid !== undefined) throw new CaissonError('failed_precondition', `container ${id} has been started before`);
+  const { home } = containerPaths(id);
+  await mkdir(home, { recursive: true });
+  const terminal = container.spec.process.terminal === true;
+  const { pid, streams } = await launch((extra) => ['run', '--detach', '--bundle', home, ...extra, id], {
+    scratchPath: `${home}/init`,
+    terminal,
+    stdin: container.stdin,
+  });
+  container.pid = pid;
+  container.output.add('STDOUT', streams.stdout);
+  if (streams.stderr !== undefined) container.output.add('STDERR', streams.stderr);
+  void waitForExit(pid).then((code) => finish(container, code));
+  return pid;
+}
+
+async function finish(container: Container, code: number): Promise<void> {
+  const { cgroup } = containerPaths(container.id);
+  const oomKills = (await cgroupCounters(cgroup, 'memory.events')).get('oom_kill') ?? 0;
+  // without a pid namespace of its own the first process leaves its children behind, and them its pipes
+  await killCgroup(cgroup);
+  container.exit = { code, finishedAtNs: BigInt(Date.now()) * 1_000_000n, oomKilled: oomKills > 0 && code !== 0 };
+  container.resolveExit(container.exit);
+}
+
+const SIGKILL = 9;
+
+/** Returns true when the container's first process has no handler for the signal, so that the kernel drops it. */
+export async function signalContainer(id: string, signal: number, all: boolean): Promise<boolean> {
+  const container = getContainer(id);
+  const { pid } = container;
+  if (pid === undefined || container.exit) return false;
+  const { cgroup } = containerPaths(id);
+  if (all && signal === SIGKILL) {
+    await killCgroup(cgroup);
+    return false;
+  }
+  const ignored = signal !== SIGKILL && !(await handles(pid, signal));
+  for (const target of all ? await cgroupProcesses(cgroup) : [pid]) kill(target, signal);
+  return ignored;
+}
+
+function kill(pid: number, signal: number): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+  }
+}
+
+/** Signals without a handler never reach the first process of a pid namespace: pid_namespaces(7). */
+async function handles(pid: number, signal: number): Promise<boolean> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+  const caught = /^SigCgt:\s*([0-9a-f]+)$/m.exec(status)?.[1];
+  const namespacePids = /^NSpid:\s*(.*)$/m.exec(status)?.[1]?.split(/\s+/) ?? [];
+  if (caught === undefined || namespacePids.length < 2) return true;
+  return ((BigInt(`0x${caught}`) >> BigInt(signal - 1)) & 1n) === 1n;
+}
+
+/** Idempotent. */
+export async function removeContainer(id: string): Promise<void> {
+  const container = containers.get(id);
+  if (!container) return;
+  if (container.pid !== undefined) {
+    await killCgroup(containerPaths(id).cgroup);
+    if (!container.exit) await container.exited;
+    await crunDelete(id);
+  }
+  container.output.close();
+  await unmountRootfs(id);
+  containers.delete(id);
+}
+
+export async function prepareContainerRoot(): Promise<void> {
+  await mkdir(`${paths.run}/containers`, { recursive: true, mode: 0o711 });
+}

@@ -1,0 +1,116 @@
+import { closeSync } from 'node:fs';
+import { readFile, rm, writeFile } from 'node:fs/promises';
+import { CaissonError } from '../../src/lib/errors.ts';
+import { readFileIfExists } from '../../src/lib/files.ts';
+import { pipe, receiveFd, unixListener } from './native.ts';
+import { paths } from './paths.ts';
+import { startChild } from './reaper.ts';
+
+/** The agent's ends of a process's standard streams. */
+export interface ProcessStreams {
+  /** write end; undefined without stdin and for terminals */
+  readonly stdin: number | undefined;
+  /** read ends; only `stdout`, the master of the terminal, for terminals */
+  readonly stdout: number;
+  readonly stderr: number | undefined;
+}
+
+export interface StartedProcess {
+  /** in the guest's root pid namespace; a zombie until the reaper has seen it */
+  readonly pid: number;
+  readonly streams: ProcessStreams;
+}
+
+export interface LaunchOptions {
+  /** of the files this call makes, unique per call */
+  readonly scratchPath: string;
+  readonly terminal: boolean;
+  readonly stdin: boolean;
+}
+
+/**
+ * Runs `crun <args>` detached: it returns when the process runs, and the process is then a child of the agent.
+ * Throws `not_found` when there is no such command, `permission_denied` when it cannot be executed.
+ */
+export async function launch(args: (extra: readonly string[]) => readonly string[], options: LaunchOptions): Promise<StartedProcess> {
+  const pidFile = `${options.scratchPath}.pid`;
+  const logFile = `${options.scratchPath}.log`;
+  const extra = ['--pid-file', pidFile];
+  const command = ['--root', paths.crunRoot, '--cgroup-manager=cgroupfs', '--log', `file:${logFile}`];
+  try {
+    const start = options.terminal ? startOnTerminal : startOnPipes;
+    const streams = await start([...command], extra, args, options, logFile);
+    return { pid: Number(await readFile(pidFile, 'utf8')), streams };
+  } finally {
+    await Promise.all([rm(pidFile, { force: true }), rm(logFile, { force: true })]);
+  }
+}
+
+type Start = (
+  command: readonly string[],
+  extra: readonly string[],
+  args: (extra: readonly string[]) => readonly string[],
+  options: LaunchOptions,
+  logFile: string,
+) => Promise<ProcessStreams>;
+
+const startOnPipes: Start = async (command, extra, args, options, logFile) => {
+  const stdin = options.stdin ? pipe() : undefined;
+  const stdout = pipe();
+  const stderr = pipe();
+  const closeOurs = (): void => [stdin?.write, stdout.read, stderr.read].forEach((fd) => fd !== undefined && closeSync(fd));
+  try {
+    await crun([...command, ...args(extra)], [stdin?.read ?? 'ignore', stdout.write, stderr.write], logFile);
+    return { stdin: stdin?.write, stdout: stdout.read, stderr: stderr.read };
+  } catch (error) {
+    closeOurs();
+    throw error;
+  } finally {
+    for (const fd of [stdin?.read, stdout.write, stderr.write]) if (fd !== undefined) closeSync(fd);
+  }
+};
+
+const startOnTerminal: Start = async (command, extra, args, options, logFile) => {
+  const socketPath = `${options.scratchPath}.tty`;
+  const listener = unixListener(socketPath);
+  try {
+    await crun([...command, ...args([...extra, '--console-socket', socketPath])], ['ignore', 'ignore', 'ignore'], logFile);
+    // crun has connected and sent the master before it ended, so nothing here waits
+    const { connection, fd } = receiveFd(listener);
+    closeSync(connection);
+    return { stdin: undefined, stdout: fd, stderr: undefined };
+  } finally {
+    closeSync(listener);
+    await rm(socketPath, { force: true });
+  }
+};
+
+async function crun(args: readonly string[], stdio: ('ignore' | number)[], logFile: string): Promise<void> {
+  await writeFile(logFile, '');
+  const child = startChild('/usr/bin/crun', args, { stdio });
+  const code = await new Promise<number>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (status, signal) => resolve(status ?? (signal ? 128 : -1)));
+  });
+  if (code !== 0) throw crunError((await readFileIfExists(logFile)) ?? '', code);
+}
+
+/** crun's own words: `<time> error: executable file `x` not found in $PATH: No such file or directory`. */
+function crunError(log: string, code: number): CaissonError {
+  const lines = log.trim().split('\n').map((line) => line.replace(/^\S+Z?:? *(?=\S)/, (prefix) => (/^\d{4}-/.test(prefix) ? '' : prefix)));
+  const words = lines.at(-1)?.trim() || `exit code ${code}`;
+  if (/executable file|cannot find|exec .*No such file or directory|executable path/i.test(words)) {
+    return new CaissonError(/Permission denied/i.test(words) ? 'permission_denied' : 'not_found', words);
+  }
+  if (/exec.*(Permission denied|Exec format error)/i.test(words)) return new CaissonError('permission_denied', words);
+  return new CaissonError('internal', `crun: ${words}`);
+}
+
+/** Kills what is left of a container and forgets it. */
+export async function crunDelete(id: string): Promise<void> {
+  const child = startChild('/usr/bin/crun', ['--root', paths.crunRoot, '--cgroup-manager=cgroupfs', 'delete', '--force', id], { stdio: 'ignore' });
+  await new Promise<void>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', () => resolve());
+  });
+}

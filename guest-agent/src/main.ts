@@ -1,0 +1,20 @@
+import { ServerCredentials } from '@grpc/grpc-js';
+import { startReaper } from './reaper.ts';
+import { AGENT_VERSION, makeServer } from './server.ts';
+import { listenVsock } from './vsock-listener.ts';
+
+/** The host dials it: src/vm/vsock. */
+const AGENT_PORT = 1024;
+
+process.on('uncaughtException', (error) => {
+  // process 1 must not end: the VM would; the host reads this in the guest's log
+  process.stdout.write(`caisson-agent: uncaught: ${error.stack ?? error.message}\n`);
+});
+
+startReaper();
+const injector = makeServer().createConnectionInjector(ServerCredentials.createInsecure());
+listenVsock(AGENT_PORT, (socket) => {
+  socket.on('error', () => socket.destroy());
+  injector.injectConnection(socket);
+});
+process.stdout.write(`caisson-agent: ${AGENT_VERSION} listens on vsock port ${AGENT_PORT}\n`);

@@ -1,0 +1,158 @@
+/** The system calls that Node lacks, by koffi. All throw an Error with `code` (such as `ENOENT`) when they fail. */
+import koffi from 'koffi';
+import { constants } from 'node:os';
+
+const libc = koffi.load('libc.so.6');
+const c = {
+  socket: libc.func('int socket(int domain, int type, int protocol)'),
+  bind: libc.func('int bind(int fd, const uint8_t *address, uint32_t length)'),
+  listen: libc.func('int listen(int fd, int backlog)'),
+  accept4: libc.func('int accept4(int fd, void *address, void *length, int flags)'),
+  recvmsg: libc.func('long recvmsg(int fd, uint8_t *message, int flags)'),
+  setsockopt: libc.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t length)'),
+  pipe2: libc.func('int pipe2(uint8_t *fds, int flags)'),
+  mount: libc.func('int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)'),
+  umount2: libc.func('int umount2(const char *target, int flags)'),
+  waitid: libc.func('int waitid(int idtype, uint32_t id, uint8_t *info, int options)'),
+  sethostname: libc.func('int sethostname(const char *name, size_t length)'),
+  clock_settime: libc.func('int clock_settime(int clock, const uint8_t *time)'),
+};
+
+const errnoNames = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
+
+function check(syscall: string, result: number | bigint): number {
+  const value = Number(result);
+  if (value >= 0) return value;
+  const code = errnoNames.get(koffi.errno()) ?? `errno ${koffi.errno()}`;
+  throw Object.assign(new Error(`${syscall}: ${code}`), { code, syscall });
+}
+
+const AF_UNIX = 1;
+const AF_VSOCK = 40;
+const SOCK_STREAM = 1;
+const SOCK_NONBLOCK = 0o4000;
+const SOCK_CLOEXEC = 0o2000000;
+const VMADDR_CID_ANY = 0xffffffff;
+const SO_VM_SOCKETS_BUFFER_SIZE = 0;
+const SO_VM_SOCKETS_BUFFER_MAX_SIZE = 2;
+
+/** A bound, not yet listening, non-blocking vsock socket whose connections get `bufferBytes` of receive credit. */
+export function vsockSocket(port: number, bufferBytes: number): number {
+  const fd = check('socket', c.socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const size = Buffer.alloc(8);
+  size.writeBigUInt64LE(BigInt(bufferBytes));
+  // accepted sockets inherit them from the listener
+  check('setsockopt', c.setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_MAX_SIZE, size, 8));
+  check('setsockopt', c.setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, size, 8));
+  const address = Buffer.alloc(16); // struct sockaddr_vm
+  address.writeUInt16LE(AF_VSOCK, 0);
+  address.writeUInt32LE(port, 4);
+  address.writeUInt32LE(VMADDR_CID_ANY, 8);
+  check('bind', c.bind(fd, address, 16));
+  return fd;
+}
+
+/** A listening unix socket, for crun to send a terminal to. */
+export function unixListener(path: string): number {
+  const fd = check('socket', c.socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const address = Buffer.alloc(110);
+  address.writeUInt16LE(AF_UNIX, 0);
+  address.write(path, 2, 107);
+  check('bind', c.bind(fd, address, 110));
+  check('listen', c.listen(fd, 1));
+  return fd;
+}
+
+/** The file descriptor that a peer which has already connected and sent one left in `listener`. Never blocks. */
+export function receiveFd(listener: number): { readonly connection: number; readonly fd: number } {
+  const connection = check('accept4', c.accept4(listener, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  const data = Buffer.alloc(4096);
+  const control = Buffer.alloc(64);
+  const vector = Buffer.alloc(16);
+  vector.writeBigUInt64LE(koffi.address(data) as bigint, 0);
+  vector.writeBigUInt64LE(BigInt(data.length), 8);
+  const message = Buffer.alloc(56); // struct msghdr
+  message.writeBigUInt64LE(koffi.address(vector) as bigint, 16);
+  message.writeBigUInt64LE(1n, 24);
+  message.writeBigUInt64LE(koffi.address(control) as bigint, 32);
+  message.writeBigUInt64LE(BigInt(control.length), 40);
+  const MSG_CMSG_CLOEXEC = 0x40000000;
+  check('recvmsg', c.recvmsg(connection, message, MSG_CMSG_CLOEXEC));
+  const SCM_RIGHTS = 1;
+  if (control.readBigUInt64LE(0) < 20n || control.readInt32LE(12) !== SCM_RIGHTS) throw new Error('recvmsg: no descriptor came');
+  return { connection, fd: control.readInt32LE(16) };
+}
+
+/** A real pipe: Node's own are socket pairs, which `/dev/stdout` cannot be opened on. */
+export function pipe(): { readonly read: number; readonly write: number } {
+  const fds = Buffer.alloc(8);
+  check('pipe2', c.pipe2(fds, SOCK_CLOEXEC));
+  return { read: fds.readInt32LE(0), write: fds.readInt32LE(4) };
+}
+
+export const mountFlags = { readOnly: 1, nosuid: 2, nodev: 4, noexec: 8, remount: 32, bind: 4096, recursive: 16384, private: 1 << 18 };
+
+export function mount(source: string, target: string, type: string, flags: number, data: string): void {
+  const syscall = `mount of ${source} on ${target}`;
+  check(syscall, c.mount(source, target, type, flags, data));
+}
+
+/** Detaches at once, whoever still uses it; a target that is not mounted is no error. */
+export function unmount(target: string): void {
+  const MNT_DETACH = 2;
+  const UMOUNT_NOFOLLOW = 8;
+  try {
+    check(`unmount of ${target}`, c.umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW));
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && (error.code === 'EINVAL' || error.code === 'ENOENT')) return;
+    throw error;
+  }
+}
+
+export interface ChildExit {
+  readonly pid: number;
+  /** 128 + n when killed by signal n */
+  readonly code: number;
+}
+
+const P_ALL = 0;
+const P_PID = 1;
+const WNOHANG = 1;
+const WEXITED = 4;
+const WNOWAIT = 0x01000000;
+
+/** The first ended child, which stays a zombie; undefined when there is none. */
+export function peekExited(): ChildExit | undefined {
+  return waitChild(P_ALL, 0, WNOHANG | WEXITED | WNOWAIT);
+}
+
+/** Reaps one child of ours that has ended. */
+export function reap(pid: number): ChildExit | undefined {
+  return waitChild(P_PID, pid, WNOHANG | WEXITED);
+}
+
+function waitChild(idType: number, id: number, options: number): ChildExit | undefined {
+  const info = Buffer.alloc(128); // siginfo_t: si_code at 8, si_pid at 12, si_status at 20
+  try {
+    check('waitid', c.waitid(idType, id, info, options));
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ECHILD') return undefined;
+    throw error;
+  }
+  const pid = info.readInt32LE(12);
+  if (pid === 0) return undefined;
+  const CLD_EXITED = 1;
+  const status = info.readInt32LE(20);
+  return { pid, code: info.readInt32LE(8) === CLD_EXITED ? status : 128 + status };
+}
+
+export function setHostname(name: string): void {
+  check('sethostname', c.sethostname(name, Buffer.byteLength(name)));
+}
+
+export function setRealTime(ns: bigint): void {
+  const time = Buffer.alloc(16);
+  time.writeBigInt64LE(ns / 1_000_000_000n, 0);
+  time.writeBigInt64LE(ns % 1_000_000_000n, 8);
+  check('clock_settime', c.clock_settime(0, time));
+}

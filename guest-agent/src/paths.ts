@@ -1,0 +1,27 @@
+/** Every path the agent uses in the VM's root. */
+export const paths = {
+  run: '/run/caisson',
+  scratch: '/run/caisson/scratch',
+  shm: '/run/caisson/shm',
+  resolvConf: '/run/caisson/resolv.conf',
+  hosts: '/run/caisson/hosts',
+  cgroups: '/sys/fs/cgroup',
+  crunRoot: '/run/crun',
+} as const;
+
+/** Short, because the lowerdir option of up to 127 layers must fit one page. */
+export const layerPath = (number: number): string => `/l/${number}`;
+
+export const containerPaths = (id: string) => {
+  const home = `${paths.run}/containers/${id}`;
+  return {
+    home,
+    rootfs: `${home}/rootfs`,
+    spec: `${home}/config.json`,
+    writable: `${paths.scratch}/${id}`,
+    cgroup: `${paths.cgroups}${cgroupPath(id)}`,
+  };
+};
+
+/** As OCI's linux.cgroupsPath. */
+export const cgroupPath = (id: string): string => `/caisson/${id}`;

@@ -1,0 +1,58 @@
+import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import { peekExited, reap } from './native.ts';
+
+/**
+ * Reaps what crun leaves to the agent. Node waits for its own children only, by pid; everything else that is
+ * re-parented to process 1 is reaped here: containers and execs, whose exit code somebody waits for, and orphans.
+ */
+const waiting = new Map<number, (code: number) => void>();
+/** ended before anybody asked: a process may be gone before crun has told its pid */
+const early = new Map<number, number>();
+const nodeChildren = new Set<number>();
+const MAX_EARLY = 1024;
+
+export function startReaper(): void {
+  process.on('SIGCHLD', () => setImmediate(drain));
+}
+
+/** Resolves with the exit code (128 + n when killed by signal n) of a process that crun started. */
+export function waitForExit(pid: number): Promise<number> {
+  const code = early.get(pid);
+  if (code !== undefined) {
+    early.delete(pid);
+    return Promise.resolve(code);
+  }
+  return new Promise((resolve) => waiting.set(pid, resolve));
+}
+
+/** Node's spawn, known to the reaper. All children must be started here. */
+export function startChild(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
+  const child = spawn(command, args, options);
+  const { pid } = child;
+  if (pid !== undefined) {
+    nodeChildren.add(pid);
+    child.once('exit', () => {
+      nodeChildren.delete(pid);
+      drain();
+    });
+  }
+  return child;
+}
+
+function drain(): void {
+  for (;;) {
+    const ended = peekExited();
+    // Node reaps its own child and its exit event brings us back
+    if (ended === undefined || nodeChildren.has(ended.pid)) return;
+    reap(ended.pid);
+    const resolve = waiting.get(ended.pid);
+    waiting.delete(ended.pid);
+    if (resolve) resolve(ended.code);
+    else remember(ended.pid, ended.code);
+  }
+}
+
+function remember(pid: number, code: number): void {
+  early.set(pid, code);
+  if (early.size > MAX_EARLY) early.delete(early.keys().next().value!);
+}

@@ -1,0 +1,85 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { CaissonError } from '../../src/lib/errors.ts';
+import type { ConfigureSandboxRequest__Output } from '../../proto/generated/agent/caisson/agent/v1/ConfigureSandboxRequest.ts';
+import type { Interface__Output } from '../../proto/generated/agent/caisson/agent/v1/Interface.ts';
+import { readFile } from 'node:fs/promises';
+import { runCommand } from './command.ts';
+import { prepareContainerRoot } from './containers.ts';
+import { findDisk } from './disks.ts';
+import { mount, mountFlags, setHostname, setRealTime } from './native.ts';
+import { paths } from './paths.ts';
+
+let configured = false;
+export const isConfigured = (): boolean => configured;
+
+/** Makes the booted VM this pod's. What fails is named in the error; the host then throws the VM away. */
+export async function configureSandbox(request: ConfigureSandboxRequest__Output): Promise<void> {
+  if (configured) throw new CaissonError('failed_precondition', 'this VM has been configured before');
+  configured = true;
+  setRealTime(BigInt(request.time_ns));
+  if (request.entropy.length > 0) await writeFile('/dev/urandom', request.entropy);
+  if (request.hostname !== '') setHostname(request.hostname);
+  await mkdir(paths.run, { recursive: true, mode: 0o711 });
+  await Promise.all([
+    configureNetwork(request.interface),
+    mountScratch(request.scratch_serial),
+    mountShm(request.shm_size_bytes),
+    writeFile(paths.resolvConf, request.resolv_conf, { mode: 0o644 }),
+    writeFile(paths.hosts, request.hosts, { mode: 0o644 }),
+    prepareContainerRoot(),
+    prepareCgroups(),
+  ]);
+  // after the network, whose sysctls it may set
+  for (const [name, value] of Object.entries(request.sysctls)) await setSysctl(name, value);
+}
+
+async function configureNetwork(config: Interface__Output | null): Promise<void> {
+  const commands = ['link set lo up'];
+  if (config) {
+    const device = 'eth0';
+    commands.push(`link set dev ${device} mtu ${config.mtu} up`);
+    for (const address of config.addresses) commands.push(`addr add ${address} dev ${device}${address.includes(':') ? ' nodad' : ''}`);
+    for (const { ip, mac } of config.neighbours) commands.push(`neigh replace ${ip} lladdr ${mac} dev ${device} nud permanent`);
+    for (const route of config.routes) commands.push(routeCommand(route, device));
+    if (config.name !== device) commands.push(`link set dev ${device} down`, `link set dev ${device} name ${config.name}`);
+  }
+  await runCommand('/usr/sbin/ip', ['-batch', '-'], `${commands.join('\n')}\n`);
+}
+
+function routeCommand(route: { destination: string; gateway: string; mtu: number }, device: string): string {
+  const family = `${route.destination}${route.gateway}`.includes(':') ? '-6 ' : '';
+  const via = route.gateway === '' ? 'scope link' : `via ${route.gateway} onlink`;
+  return `${family}route replace ${route.destination} ${via} dev ${device}${route.mtu > 0 ? ` mtu ${route.mtu}` : ''}`;
+}
+
+async function mountScratch(serial: string): Promise<void> {
+  await mkdir(paths.scratch, { recursive: true, mode: 0o711 });
+  if (serial === '') return mount('scratch', paths.scratch, 'tmpfs', mountFlags.nodev | mountFlags.nosuid, 'mode=711');
+  mount(await findDisk(serial), paths.scratch, 'ext4', 0, 'noinit_itable,barrier=0');
+}
+
+async function mountShm(size: string): Promise<void> {
+  await mkdir(paths.shm, { recursive: true });
+  mount('shm', paths.shm, 'tmpfs', mountFlags.nodev | mountFlags.nosuid | mountFlags.noexec, `mode=1777,size=${size}`);
+}
+
+/** Containers' cgroups live below /caisson; every controller of the kernel is theirs. */
+async function prepareCgroups(): Promise<void> {
+  const parent = `${paths.cgroups}/caisson`;
+  await mkdir(parent, { recursive: true });
+  const controllers = (await readFile(`${paths.cgroups}/cgroup.controllers`, 'utf8')).trim().split(' ');
+  const enable = controllers.map((name) => `+${name}`).join(' ');
+  await writeFile(`${paths.cgroups}/cgroup.subtree_control`, enable);
+  await writeFile(`${parent}/cgroup.subtree_control`, enable);
+}
+
+async function setSysctl(name: string, value: string): Promise<void> {
+  if (!/^[a-z0-9_]+([./][a-zA-Z0-9_*-]+)+$/.test(name) || name.includes('..')) {
+    throw new CaissonError('invalid_argument', `sysctl ${JSON.stringify(name)} is not a name`);
+  }
+  try {
+    await writeFile(`/proc/sys/${name.replaceAll('.', '/')}`, value, { flag: 'r+' });
+  } catch (error) {
+    throw new CaissonError('invalid_argument', `sysctl ${name} cannot be set to ${JSON.stringify(value)} in the guest`, { cause: error });
+  }
+}

@@ -1,0 +1,149 @@
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { release } from 'node:os';
+import { join } from 'node:path';
+import * as grpc from '@grpc/grpc-js';
+import { loadSync } from '@grpc/proto-loader';
+import type { ProtoGrpcType } from '../../proto/generated/agent/agent.ts';
+import type { AgentHandlers } from '../../proto/generated/agent/caisson/agent/v1/Agent.ts';
+import type { ContainerInfo } from '../../proto/generated/agent/caisson/agent/v1/ContainerInfo.ts';
+import type { Exit } from '../../proto/generated/agent/caisson/agent/v1/Exit.ts';
+import * as containers from './containers.ts';
+import { execSync } from './exec.ts';
+import { fail, unary } from './handlers.ts';
+import type { OutputReader } from './output.ts';
+import { configureSandbox, isConfigured } from './sandbox.ts';
+import { readStats } from './stats.ts';
+
+export const AGENT_VERSION = '0.1.0';
+const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
+
+/** The agent's gRPC server; connections are injected, it binds nothing. */
+export function makeServer(): grpc.Server {
+  const server = new grpc.Server({
+    'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
+    'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
+  });
+  server.addService(loadService(), handlers);
+  return server;
+}
+
+function loadService(): grpc.ServiceDefinition {
+  // beside the bundle in the image, in its own folder in a checkout
+  const places = [join(import.meta.dirname, 'agent.proto'), join(import.meta.dirname, '../../proto/agent/v1/agent.proto')];
+  const path = places.find((place) => existsSync(place)) ?? places[0]!;
+  const definition = loadSync(path, { keepCase: true, longs: String, enums: String, defaults: true, oneofs: true });
+  const root = grpc.loadPackageDefinition(definition) as unknown as ProtoGrpcType;
+  return root.caisson.agent.v1.Agent.service;
+}
+
+const handlers: AgentHandlers = {
+  GetInfo: unary(async () => ({
+    agent_version: AGENT_VERSION,
+    kernel_release: release(),
+    boot_id: (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim(),
+    time_ns: String(BigInt(Date.now()) * 1_000_000n),
+    configured: isConfigured(),
+    containers: [...containers.allContainers()].map(containerInfo),
+  })),
+
+  ConfigureSandbox: unary(async (request) => {
+    await configureSandbox(request);
+    return {};
+  }),
+
+  CreateContainer: unary(async (request) => {
+    const { user } = request;
+    const resolved = await containers.createContainer({
+      id: request.id,
+      layerSerials: request.layer_serials,
+      ociSpec: request.oci_spec.toString('utf8'),
+      user: {
+        user: user?.user ?? '',
+        gid: user?._gid === 'gid' ? user.gid : undefined,
+        supplementalGroups: user?.supplemental_groups ?? [],
+        strictGroups: user?.strict_groups ?? false,
+      },
+      stdin: request.stdin,
+    });
+    return { user: { uid: resolved.uid, gid: resolved.gid, supplemental_groups: [...resolved.supplementalGroups] } };
+  }),
+
+  StartContainer: unary(async (request) => ({ pid: await containers.startContainer(request.id) })),
+
+  SignalContainer: unary(async ({ id, signal, all }) => ({ ignored: await containers.signalContainer(id, signal, all) })),
+
+  WaitContainer: unary(async (request) => ({ exit: exitMessage(await containers.getContainer(request.id).exited) })),
+
+  RemoveContainer: unary(async (request) => {
+    await containers.removeContainer(request.id);
+    return {};
+  }),
+
+  GetStats: unary(async (request) => {
+    const ids = request.container_ids.length > 0 ? request.container_ids : [...containers.allContainers()].map(({ id }) => id);
+    const stats = await Promise.all(ids.map(async (id) => ({ id, stats: await readStats(containers.getContainer(id).id) })));
+    return {
+      time_ns: String(BigInt(Date.now()) * 1_000_000n),
+      containers: stats.map(({ id, stats: s }) => ({
+        id,
+        cpu_usage_us: s.cpuUsageUs,
+        memory_current_bytes: s.memoryCurrentBytes,
+        memory_working_set_bytes: s.memoryWorkingSetBytes,
+        pids: s.pids,
+        oom_kills: s.oomKills,
+      })),
+    };
+  }),
+
+  ContainerOutput: (call) => {
+    let detach = (): void => undefined;
+    const reader: OutputReader = {
+      chunk: ({ stream, data, endOffset, timeNs }) => call.write({ stream, data, end_offset: endOffset, time_ns: String(timeNs) }),
+      end: () => call.end(),
+    };
+    let output: containers.Container['output'] | undefined;
+    call.on('data', (message) => {
+      if (output) return output.acknowledge(Number(message.acknowledged));
+      try {
+        ({ output } = containers.getContainer(message.id));
+        detach = () => output?.detach(reader);
+        output.attach(reader);
+      } catch (error) {
+        call.destroy(fail(error) as unknown as Error);
+      }
+    });
+    call.on('end', () => detach());
+    call.on('cancelled', () => detach());
+    call.on('error', () => detach());
+  },
+
+  ExecSync: (call) => {
+    const abort = new AbortController();
+    call.on('cancelled', () => abort.abort());
+    const { container_id, command, timeout_ms } = call.request;
+    const output = {
+      write: (stream: 'stdout' | 'stderr', data: Buffer) => call.write({ [stream]: data }),
+      drained: () => new Promise<void>((resolve) => call.once('drain', resolve)),
+    };
+    execSync(container_id, command, Number(timeout_ms), output, abort.signal).then(
+      ({ code, timedOut }) => {
+        call.write({ exit: { code, timed_out: timedOut } });
+        call.end();
+      },
+      (error: unknown) => call.destroy(fail(error) as unknown as Error),
+    );
+  },
+};
+
+function containerInfo(container: containers.Container): ContainerInfo {
+  return {
+    id: container.id,
+    started: container.pid !== undefined,
+    exit: container.exit ? exitMessage(container.exit) : null,
+  };
+}
+
+function exitMessage(exit: containers.ExitReport): Exit {
+  return { code: exit.code, finished_at_ns: String(exit.finishedAtNs), oom_killed: exit.oomKilled };
+}

@@ -1,0 +1,49 @@
+import { paths } from './paths.ts';
+import type { ResolvedUser } from './users.ts';
+
+/** The parts of an OCI runtime spec that the agent looks at; the rest passes through to crun. */
+export interface OciSpec {
+  readonly process: OciProcess;
+  readonly mounts: readonly { readonly source?: string; readonly destination: string }[];
+  readonly [key: string]: unknown;
+}
+
+export interface OciProcess {
+  readonly terminal?: boolean;
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  readonly [key: string]: unknown;
+}
+
+/** Files of the pod that the host names without knowing where the agent keeps them. */
+const podFiles: Readonly<Record<string, string>> = {
+  'caisson:resolv.conf': paths.resolvConf,
+  'caisson:hosts': paths.hosts,
+  'caisson:shm': paths.shm,
+};
+
+const podFile = (source = ''): { source?: string } => {
+  const path = podFiles[source];
+  return path === undefined ? {} : { source: path };
+};
+
+/** The daemon built it: it is trusted, unlike what comes from images. */
+export function parseSpec(json: string): OciSpec {
+  return JSON.parse(json) as OciSpec;
+}
+
+/** Fills in what only the guest knows: the root's path, the user's ids and home, sources of the pod's own files. */
+export function placeInGuest(spec: OciSpec, rootfs: string, user: ResolvedUser): OciSpec {
+  const env = spec.process.env;
+  const home = user.home !== undefined && !env.some((entry) => entry.startsWith('HOME=')) ? [`HOME=${user.home}`] : [];
+  return {
+    ...spec,
+    root: { ...(spec['root'] as object), path: rootfs },
+    mounts: spec.mounts.map((mount) => ({ ...mount, ...podFile(mount.source) })),
+    process: {
+      ...spec.process,
+      env: [...env, ...home],
+      user: { uid: user.uid, gid: user.gid, additionalGids: user.supplementalGroups },
+    },
+  };
+}

