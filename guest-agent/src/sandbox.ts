@@ -37,7 +37,7 @@ async function configureNetwork(config: Interface__Output | null): Promise<void>
   const commands = ['link set lo up'];
   if (config) {
     const device = 'eth0';
-    commands.push(`link set dev ${device} mtu ${config.mtu} up`);
+    commands.push(`link set dev ${device} address ${config.mac}`, `link set dev ${device} mtu ${config.mtu} up`);
     for (const address of config.addresses) commands.push(`addr add ${address} dev ${device}${address.includes(':') ? ' nodad' : ''}`);
     for (const { ip, mac } of config.neighbours) commands.push(`neigh replace ${ip} lladdr ${mac} dev ${device} nud permanent`);
     for (const route of config.routes) commands.push(routeCommand(route, device));

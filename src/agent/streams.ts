@@ -1,0 +1,79 @@
+import type { ClientDuplexStream } from '@grpc/grpc-js';
+import type { AgentClient as AgentStub } from '../../proto/generated/agent/caisson/agent/v1/Agent.ts';
+import type { ContainerOutputRequest } from '../../proto/generated/agent/caisson/agent/v1/ContainerOutputRequest.ts';
+import type { ContainerOutputResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/ContainerOutputResponse.ts';
+import type { ExecSyncEvent__Output } from '../../proto/generated/agent/caisson/agent/v1/ExecSyncEvent.ts';
+import { CaissonError } from '../lib/errors.ts';
+import type { ExecOutcome, OutputChunk } from './contracts.ts';
+import { agentError } from './status.ts';
+
+/** Reads a container's output to its end, acknowledging what `store` has taken. */
+export async function readOutput(stub: AgentStub, id: string, store: (chunk: OutputChunk) => Promise<void>): Promise<void> {
+  const call: ClientDuplexStream<ContainerOutputRequest, ContainerOutputResponse__Output> = stub.ContainerOutput();
+  try {
+    call.write({ id });
+    for await (const message of call as AsyncIterable<ContainerOutputResponse__Output>) {
+      const stream = message.stream === 'STDERR' ? 'stderr' : 'stdout';
+      await store({ stream, data: message.data, timeNs: message.time_ns });
+      call.write({ acknowledged: message.end_offset });
+    }
+    call.end();
+  } catch (error) {
+    call.cancel();
+    throw error instanceof CaissonError ? error : agentError('ContainerOutput', error);
+  }
+}
+
+export interface ExecRequest {
+  readonly id: string;
+  readonly command: readonly string[];
+  readonly timeoutMs: number;
+  readonly maxBytes: number;
+}
+
+/** Collects a command's output, dropping what is over the limit; the command runs on to its end all the same. */
+export async function runExec(stub: AgentStub, request: ExecRequest, signal: AbortSignal): Promise<ExecOutcome> {
+  const call = stub.ExecSync({
+    container_id: request.id,
+    command: [...request.command],
+    timeout_ms: String(request.timeoutMs),
+  });
+  const cancel = (): void => call.cancel();
+  signal.addEventListener('abort', cancel, { once: true });
+  const stdout = new BoundedBuffer(request.maxBytes);
+  const stderr = new BoundedBuffer(request.maxBytes);
+  try {
+    for await (const event of call as AsyncIterable<ExecSyncEvent__Output>) {
+      if (event.event === 'stdout') stdout.add(event.stdout!);
+      else if (event.event === 'stderr') stderr.add(event.stderr!);
+      else if (event.exit) {
+        return { stdout: stdout.take(), stderr: stderr.take(), exitCode: event.exit.code, timedOut: event.exit.timed_out };
+      }
+    }
+  } catch (error) {
+    throw agentError('ExecSync', error);
+  } finally {
+    signal.removeEventListener('abort', cancel);
+  }
+  throw new CaissonError('internal', 'the guest agent ended an exec without its exit code');
+}
+
+class BoundedBuffer {
+  readonly #parts: Buffer[] = [];
+  #free: number;
+
+  constructor(maxBytes: number) {
+    this.#free = maxBytes;
+  }
+
+  add(part: Buffer): void {
+    if (this.#free === 0) return;
+    const kept = part.subarray(0, this.#free);
+    this.#free -= kept.length;
+    this.#parts.push(kept);
+  }
+
+  take(): Buffer {
+    return Buffer.concat(this.#parts);
+  }
+}

@@ -1,0 +1,68 @@
+import { spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { CaissonError, isErrno } from './errors.ts';
+import { ignoreMissing } from './files.ts';
+
+/** A process that may outlive the daemon. `startTicks` tells it from a later one with the same pid. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  readonly startTicks: string;
+}
+
+export interface DetachedProcess {
+  readonly identity: ProcessIdentity;
+  /** resolves when it has ended, with a sentence part such as `exit code 1` or `signal SIGKILL` */
+  readonly exited: Promise<string>;
+}
+
+/** Starts a process in a session of its own, which goes on when the daemon ends; stdout and stderr go to `logFile`. */
+export async function startDetached(command: string, args: readonly string[], logFile: string): Promise<DetachedProcess> {
+  const log = openSync(logFile, 'a', 0o600);
+  try {
+    const child = spawn(command, args, { detached: true, stdio: ['ignore', log, log], cwd: '/' });
+    const exited = new Promise<string>((resolve) => {
+      child.once('exit', (code, signal) => resolve(signal ? `signal ${signal}` : `exit code ${code}`));
+    });
+    await new Promise<void>((resolve, reject) => {
+      child.once('spawn', resolve);
+      child.once('error', (error) => reject(startError(command, error)));
+    });
+    child.unref();
+    const pid = child.pid!;
+    return { identity: { pid, startTicks: (await startTicks(pid)) ?? '' }, exited };
+  } finally {
+    closeSync(log);
+  }
+}
+
+function startError(command: string, error: unknown): CaissonError {
+  if (isErrno(error, 'ENOENT')) return new CaissonError('failed_precondition', `${command} is not installed`, { cause: error });
+  return new CaissonError('internal', `${command} cannot be started`, { cause: error });
+}
+
+/** Start time in clock ticks since boot, field 22 of /proc/pid/stat; undefined when there is no such process. */
+export async function startTicks(pid: number): Promise<string | undefined> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(gone);
+  // the name in parentheses may hold anything, so count from its end
+  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+}
+
+const gone = (error: unknown): undefined => {
+  if (isErrno(error, 'ESRCH')) return undefined;
+  return ignoreMissing(undefined)(error);
+};
+
+export async function isRunning(process: ProcessIdentity): Promise<boolean> {
+  return (await startTicks(process.pid)) === process.startTicks;
+}
+
+/** SIGKILLs the process if it is still the same one. */
+export async function killProcess(identity: ProcessIdentity): Promise<void> {
+  if (!(await isRunning(identity))) return;
+  try {
+    process.kill(identity.pid, 'SIGKILL');
+  } catch (error) {
+    if (!isErrno(error, 'ESRCH')) throw error;
+  }
+}

@@ -1,0 +1,102 @@
+import { mkdir } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Config } from '../config/schema.ts';
+import { CaissonError } from '../lib/errors.ts';
+import { exists, removeTree } from '../lib/files.ts';
+import { shortId } from '../lib/ids.ts';
+import type { Logger } from '../lib/logger.ts';
+import { isRunning } from '../lib/processes.ts';
+import { chooseAccelerator, type AcceleratorChoice } from './accelerator.ts';
+import { bootMachine, type BootOptions } from './boot.ts';
+import type { VmPort, VmSpec, VsockTransport } from './contracts.ts';
+import { connectMachine, killAll } from './machine.ts';
+
+export interface VmsOptions {
+  readonly config: Config['vm'];
+  /** of running VMs, one directory each */
+  readonly stateDir: string;
+  /** remembers the accelerator */
+  readonly rootDir: string;
+  readonly log: Logger;
+}
+
+const PROBE_CID = 0x7fff_0001;
+
+/** The VM port. The accelerator is chosen at once, in the background; the first start waits for the answer. */
+export async function openVms(options: VmsOptions): Promise<VmPort> {
+  const { config, log } = options;
+  const home = join(options.stateDir, 'vms');
+  await mkdir(home, { recursive: true, mode: 0o711 });
+  const transport = chooseTransport(config.transport);
+  const closing = new AbortController();
+  const boot = {
+    qemu: config.qemu,
+    vhostDeviceVsock: config.vhost_device_vsock,
+    guestImage: config.guest_image,
+    transport,
+    timeoutMs: config.boot_timeout_s * 1000,
+    log,
+  };
+  const probeSpec: VmSpec = {
+    sandboxId: 'probe',
+    cid: PROBE_CID,
+    uid: config.uid_base,
+    vcpus: 1,
+    memoryMib: config.memory_mib,
+    disks: [],
+  };
+  const memoryFile = join(options.rootDir, 'accelerator.json');
+  let chosen: AcceleratorChoice | undefined;
+  let choosing: Promise<AcceleratorChoice> | undefined;
+  const choose = async (): Promise<AcceleratorChoice> => {
+    await requireGuestImage(config.guest_image);
+    chosen = await chooseAccelerator({ wanted: config.accelerator, boot, memoryFile, directory: home, probeSpec, log }, closing.signal);
+    log.info({ ...chosen }, `accelerator: ${chosen.kind}`);
+    return chosen;
+  };
+  const accelerator = (): Promise<AcceleratorChoice> => {
+    choosing ??= choose();
+    // a failed choice (no guest image yet, QEMU missing) is made again by the next start
+    choosing.catch(() => (choosing = undefined));
+    return choosing;
+  };
+  accelerator().catch((error: unknown) => log.warn({ err: error }, 'no accelerator chosen yet'));
+
+  // short: the path of a unix socket has at most 107 bytes
+  const directory = (sandboxId: string): string => join(home, shortId(sandboxId));
+  return {
+    transport,
+    accelerator: () => chosen,
+    start: async (spec, signal) => {
+      const { kind, cpuModel } = await accelerator();
+      const bootOptions: BootOptions = { ...boot, accelerator: kind, cpuModel };
+      return bootMachine(spec, directory(spec.sandboxId), bootOptions, signal);
+    },
+    adopt: async (sandboxId, record) => {
+      if (!(await isRunning(record))) return undefined;
+      // one unit for each hot-plugged disk may be taken: start behind them all
+      return connectMachine({ record, directory: directory(sandboxId), diskCount: ADOPTED_FIRST_UNIT, log }, AbortSignal.timeout(10_000));
+    },
+    discard: async (sandboxId, record) => {
+      if (record) await killAll(record);
+      await removeTree(directory(sandboxId));
+    },
+    [Symbol.asyncDispose]: async () => {
+      closing.abort(new CaissonError('cancelled', 'the daemon ends'));
+      await choosing?.catch(() => undefined);
+    },
+  };
+}
+
+const ADOPTED_FIRST_UNIT = 256;
+
+function chooseTransport(wanted: Config['vm']['transport']): VsockTransport {
+  if (wanted !== 'auto') return wanted;
+  return existsSync('/dev/vhost-vsock') ? 'vhost-vsock' : 'vhost-user-vsock';
+}
+
+async function requireGuestImage(directory: string): Promise<void> {
+  if (await exists(join(directory, 'manifest.json'))) return;
+  throw new CaissonError('failed_precondition', `there is no guest image in ${directory}`, { hint: 'run bin/caisson image build' });
+}

@@ -1,0 +1,127 @@
+import { chmod, chown, mkdir } from 'node:fs/promises';
+import { KeyedMutex, orAborted } from '../lib/async.ts';
+import { CaissonError } from '../lib/errors.ts';
+import { readFileIfExists, removeTree } from '../lib/files.ts';
+import type { Logger } from '../lib/logger.ts';
+import { isRunning, killProcess, type ProcessIdentity } from '../lib/processes.ts';
+import { tail } from '../lib/exec.ts';
+import { waitForPath } from '../lib/wait-for-path.ts';
+import type { DiskSpec, Vm, VmExit, VmRecord } from './contracts.ts';
+import { GuestLog } from './guest-log.ts';
+import { blockdevOptions, nodeName, scsiDisk, sockets } from './qemu/command-line.ts';
+import { QmpClient } from './qemu/qmp.ts';
+import { dialKernel } from './vsock/kernel.ts';
+import { startRelay } from './vsock/relay.ts';
+import { dialVhostUser } from './vsock/vhost-user.ts';
+
+/** The agent listens there: guest-agent/src/main.ts. */
+const AGENT_PORT = 1024;
+
+export interface MachineInput {
+  readonly record: VmRecord;
+  readonly directory: string;
+  /** disks that QEMU has from its command line */
+  readonly diskCount: number;
+  readonly log: Logger;
+}
+
+/** A running QEMU with everything of the daemon's that is connected to it. */
+export interface Machine extends Vm {
+  readonly qmp: QmpClient;
+  readonly guestLog: GuestLog;
+}
+
+/** Connects to a QEMU that has just been started or that an earlier daemon left. */
+export async function connectMachine(input: MachineInput, signal: AbortSignal): Promise<Machine> {
+  const { record, directory, log } = input;
+  const path = sockets(directory);
+  await using undo = new AsyncDisposableStack();
+  await waitForPath(path.qmp, signal);
+  const qmp = await QmpClient.connect(path.qmp);
+  undo.defer(() => qmp.close());
+  await waitForPath(path.console, signal);
+  const guestLog = undo.use(new GuestLog(path.console, `${directory}/guest.log`));
+  const exited = new Promise<VmExit>((resolve) => {
+    qmp.once('close', () => void describeExit(directory, guestLog).then((reason) => resolve({ reason })));
+  });
+  await removeTree(path.agent);
+  const dial =
+    record.transport === 'vhost-vsock'
+      ? () => dialKernel(record.cid, AGENT_PORT)
+      : () => dialVhostUser(path.vsock, AGENT_PORT, record.uid);
+  undo.use(await startRelay(path.agent, dial, log));
+  const release = undo.move();
+  return {
+    record,
+    qmp,
+    guestLog,
+    agentSocket: path.agent,
+    exited,
+    attachDisk: diskAttacher(qmp, input.diskCount),
+    guestLogTail: () => guestLog.tail(),
+    [Symbol.asyncDispose]: async () => {
+      await killAll(record);
+      await release.disposeAsync();
+      await removeTree(directory);
+    },
+  };
+}
+
+/** QEMU numbers nothing for us: the next free unit is the number of disks so far. */
+function diskAttacher(qmp: QmpClient, firstIndex: number): Vm['attachDisk'] {
+  const attached = new Map<string, Promise<void>>();
+  const order = new KeyedMutex();
+  let next = firstIndex;
+  const plug = async (disk: DiskSpec): Promise<void> => {
+    const name = nodeName(disk.serial);
+    await qmp.execute('blockdev-add', { ...blockdevOptions(name, disk) });
+    try {
+      await qmp.execute('device_add', scsiDisk(disk, next));
+      next++;
+    } catch (error) {
+      await qmp.execute('blockdev-del', { 'node-name': name });
+      throw error;
+    }
+  };
+  return async (disk, signal) => {
+    let plugged = attached.get(disk.serial);
+    if (!plugged) {
+      plugged = order.run('disks', () => plug(disk));
+      attached.set(disk.serial, plugged);
+      plugged.catch(() => attached.delete(disk.serial));
+    }
+    await orAborted(plugged, signal);
+  };
+}
+
+async function describeExit(directory: string, guestLog: GuestLog): Promise<string> {
+  const words = tail((await readFileIfExists(`${directory}/qemu.log`)) ?? '');
+  const guest = guestLog.tail();
+  return ['QEMU has ended', words && `its last words: ${words}`, guest && `the guest's: ${guest}`].filter(Boolean).join('; ');
+}
+
+/** Returns when QEMU and its helpers are no more. */
+export async function killAll(record: VmRecord): Promise<void> {
+  const processes: ProcessIdentity[] = [record, ...record.helperPids];
+  await Promise.all(processes.map(killProcess));
+  for (const process of processes) await untilGone(process);
+}
+
+const GONE_TIMEOUT_MS = 10_000;
+
+/** A killed process that is nobody's child of ours has no event; it is gone within milliseconds. */
+async function untilGone(process: ProcessIdentity): Promise<void> {
+  const deadline = Date.now() + GONE_TIMEOUT_MS;
+  while (await isRunning(process)) {
+    if (Date.now() > deadline) throw new CaissonError('internal', `process ${process.pid} does not die of SIGKILL`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
+/** An empty directory of the VM's user, which nobody else can enter. */
+export async function makeVmDirectory(directory: string, uid: number): Promise<void> {
+  await removeTree(directory);
+  await mkdir(`${directory}/dev`, { recursive: true, mode: 0o711 });
+  await chown(directory, uid, uid);
+  await chmod(directory, 0o700);
+}

@@ -1,0 +1,50 @@
+import { startDetached, type DetachedProcess } from '../../lib/processes.ts';
+import type { VmSpec } from '../contracts.ts';
+
+/** Character devices that QEMU opens by name, with their numbers: Linux Documentation/admin-guide/devices.txt. */
+const devices = {
+  '/dev/net/tun': [10, 200],
+  '/dev/kvm': [10, 232],
+  '/dev/vhost-vsock': [10, 241],
+} as const;
+
+export type DevicePath = keyof typeof devices;
+
+/**
+ * In a mount namespace of its own: the device nodes it needs, made anew and owned by the VM's user, over the host's,
+ * whatever their modes. Then the privileges are dropped and QEMU takes the shell's place and pid.
+ */
+const CAGE = `
+set -e
+uid=$1 dir=$2 nodes=$3; shift 3
+if [ -n "$nodes" ]; then
+  mount -t tmpfs -o mode=711,nosuid,noexec none "$dir"
+  for node in $nodes; do
+    IFS=: read -r path major minor <<EOT
+$node
+EOT
+    made="$dir/$minor"
+    mknod -m 600 "$made" c "$major" "$minor"
+    chown "$uid:$uid" "$made"
+    mount --bind "$made" "$path"
+  done
+fi
+exec setpriv --reuid="$uid" --regid="$uid" --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@"
+`;
+
+export interface CageOptions {
+  readonly spec: Pick<VmSpec, 'uid' | 'network'>;
+  /** an empty directory below which the device nodes are made */
+  readonly deviceDirectory: string;
+  readonly devices: readonly DevicePath[];
+  readonly logFile: string;
+}
+
+/** Starts a program as the VM's user, in the pod's network namespace, with the device nodes it needs. */
+export function startCaged(command: string, args: readonly string[], options: CageOptions): Promise<DetachedProcess> {
+  const { spec, deviceDirectory, logFile } = options;
+  const nodes = options.devices.map((path) => [path, ...devices[path]].join(':')).join(' ');
+  const cage = ['unshare', '--mount', '--propagation', 'slave', 'sh', '-c', CAGE, 'caisson-cage', String(spec.uid), deviceDirectory, nodes];
+  const [program = '', ...rest] = spec.network ? ['nsenter', `--net=${spec.network.netnsPath}`, ...cage] : cage;
+  return startDetached(program, [...rest, command, ...args], logFile);
+}
