@@ -1,23 +1,27 @@
 import { randomBytes } from 'node:crypto';
-import { resolve } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
 import type { ProtoGrpcType } from '../../proto/generated/agent/agent.ts';
 import type { Exit__Output } from '../../proto/generated/agent/caisson/agent/v1/Exit.ts';
+import type { ConfigureSandboxResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/ConfigureSandboxResponse.ts';
+import type { CreateContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/CreateContainerResponse.ts';
+import type { GetInfoResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/GetInfoResponse.ts';
+import type { RemoveContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/RemoveContainerResponse.ts';
+import type { SignalContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/SignalContainerResponse.ts';
+import type { StartContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/StartContainerResponse.ts';
+import type { WaitContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/WaitContainerResponse.ts';
 import { CaissonError } from '../lib/errors.ts';
+import { loadProto } from '../lib/grpc/load.ts';
 import type { AgentClient, AgentExit, SandboxSettings } from './contracts.ts';
 import { readOutput, runExec } from './streams.ts';
 import { agentError } from './status.ts';
 
-const PROTO = resolve(import.meta.dirname, '../../proto/agent/v1/agent.proto');
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
 const WINDOW_BYTES = 1024 * 1024;
 
 // Generous: under TCG, with all cores busy, a create takes seconds.
 const CONTROL_DEADLINE_MS = 60_000;
 
-const definition = loadSync(PROTO, { keepCase: true, longs: String, enums: String, defaults: true, oneofs: true });
-const { Agent } = (grpc.loadPackageDefinition(definition) as unknown as ProtoGrpcType).caisson.agent.v1;
+const { Agent } = loadProto<ProtoGrpcType>('agent/v1/agent.proto').caisson.agent.v1;
 type Stub = InstanceType<typeof Agent>;
 
 /** A client over the VM's agent socket. Bulk streams have a connection of their own, so they never delay a kill. */
@@ -26,7 +30,7 @@ export function connectAgent(socketPath: string): AgentClient {
   const bulk = stub(socketPath);
   return {
     info: async (signal) => {
-      const info = await unary('GetInfo', control.GetInfo.bind(control), {}, signal);
+      const info = await unary<GetInfoResponse__Output>('GetInfo', (...call) => control.GetInfo({}, ...call), signal);
       return {
         agentVersion: info.agent_version,
         kernelRelease: info.kernel_release,
@@ -36,7 +40,7 @@ export function connectAgent(socketPath: string): AgentClient {
       };
     },
     configureSandbox: async (settings, signal) => {
-      await unary('ConfigureSandbox', control.ConfigureSandbox.bind(control), sandboxMessage(settings), signal);
+      await unary<ConfigureSandboxResponse__Output>('ConfigureSandbox', (...call) => control.ConfigureSandbox(sandboxMessage(settings), ...call), signal);
     },
     createContainer: async (settings, signal) => {
       const { user } = settings;
@@ -52,7 +56,7 @@ export function connectAgent(socketPath: string): AgentClient {
         },
         stdin: settings.stdin,
       };
-      const { user: resolved } = await unary('CreateContainer', control.CreateContainer.bind(control), request, signal);
+      const { user: resolved } = await unary<CreateContainerResponse__Output>('CreateContainer', (...call) => control.CreateContainer(request, ...call), signal);
       return {
         uid: resolved?.uid ?? 0,
         gid: resolved?.gid ?? 0,
@@ -60,19 +64,19 @@ export function connectAgent(socketPath: string): AgentClient {
       };
     },
     startContainer: async (id, signal) => {
-      await unary('StartContainer', control.StartContainer.bind(control), { id }, signal);
+      await unary<StartContainerResponse__Output>('StartContainer', (...call) => control.StartContainer({ id }, ...call), signal);
     },
     signalContainer: async (id, signal, all) => {
-      const { ignored } = await unary('SignalContainer', control.SignalContainer.bind(control), { id, signal, all });
+      const { ignored } = await unary<SignalContainerResponse__Output>('SignalContainer', (...call) => control.SignalContainer({ id, signal, all }, ...call));
       return { ignored };
     },
     waitContainer: async (id) => {
-      const { exit } = await unary('WaitContainer', control.WaitContainer.bind(control), { id }, undefined, Infinity);
+      const { exit } = await unary<WaitContainerResponse__Output>('WaitContainer', (...call) => control.WaitContainer({ id }, ...call), undefined, Infinity);
       if (!exit) throw new CaissonError('internal', 'the guest agent reported no exit');
       return agentExit(exit);
     },
     removeContainer: async (id) => {
-      await unary('RemoveContainer', control.RemoveContainer.bind(control), { id });
+      await unary<RemoveContainerResponse__Output>('RemoveContainer', (...call) => control.RemoveContainer({ id }, ...call));
     },
     output: (id, store) => readOutput(bulk, id, store),
     execSync: (id, command, timeoutMs, maxBytes, signal) => runExec(bulk, { id, command, timeoutMs, maxBytes }, signal),
@@ -96,25 +100,15 @@ function stub(socketPath: string): Stub {
   });
 }
 
-type Unary<Request, Response> = (
-  request: Request,
-  metadata: grpc.Metadata,
-  options: grpc.CallOptions,
-  callback: (error: grpc.ServiceError | null, response?: Response) => void,
-) => grpc.ClientUnaryCall;
+type Callback<Response> = (error: grpc.ServiceError | null, response?: Response) => void;
+type Invoke<Response> = (metadata: grpc.Metadata, options: grpc.CallOptions, callback: Callback<Response>) => grpc.ClientUnaryCall;
 
 /** One call with a deadline; waits for the connection to come up until then. */
-function unary<Request, Response>(
-  name: string,
-  method: Unary<Request, Response>,
-  request: Request,
-  signal?: AbortSignal,
-  deadlineMs = CONTROL_DEADLINE_MS,
-): Promise<Response> {
+function unary<Response>(name: string, invoke: Invoke<Response>, signal?: AbortSignal, deadlineMs = CONTROL_DEADLINE_MS): Promise<Response> {
   return new Promise((resolve, reject) => {
     const metadata = new grpc.Metadata({ waitForReady: deadlineMs !== Infinity });
     const deadline = deadlineMs === Infinity ? Infinity : Date.now() + deadlineMs;
-    const call = method(request, metadata, { deadline }, (error, response) => {
+    const call = invoke(metadata, { deadline }, (error, response) => {
       signal?.removeEventListener('abort', cancel);
       if (error || response === undefined) reject(agentError(name, error));
       else resolve(response);
@@ -132,14 +126,14 @@ function sandboxMessage(settings: SandboxSettings) {
     hostname: settings.hostname,
     time_ns: String(BigInt(Date.now()) * 1_000_000n),
     entropy: randomBytes(64),
-    interface: net && {
+    interface: net ? {
       name: net.name,
       mac: net.mac,
       mtu: net.mtu,
       addresses: net.addresses.map(({ cidr }) => cidr),
       routes: net.routes.map(({ destination, gateway = '', mtu = 0 }) => ({ destination, gateway, mtu })),
       neighbours: [...net.neighbours],
-    },
+    } : null,
     resolv_conf: settings.resolvConf,
     hosts: settings.hosts,
     sysctls: { ...settings.sysctls },

@@ -56,7 +56,7 @@ export async function withTimeout<T>(promise: Promise<T>, ms: number, what: stri
 /** Rejects with the signal's reason as soon as it aborts; the listener never outlives `promise`. */
 export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return promise;
-  signal.throwIfAborted();
+  if (signal.aborted) throw abortError(signal);
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const onAbort = (): void => reject(abortError(signal));
   signal.addEventListener('abort', onAbort, { once: true });

@@ -59,7 +59,9 @@ export interface PodNetwork {
   readonly dns: CniDns;
 }
 
-export type NetworkStatus = { readonly ready: true } | { readonly ready: false; readonly reason: string; readonly message: string };
+export type NetworkStatus =
+  | { readonly ready: true }
+  | { readonly ready: false; readonly reason: string; readonly message: string };
 
 /** A netns whose tap exists and whose CNI plugins have not run yet: QEMU can start in it at once. */
 export interface PreparedNetns {

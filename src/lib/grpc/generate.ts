@@ -1,4 +1,4 @@
-/** `npm run generate`: makes the TypeScript types of our .proto files in proto/generated, where they are out of date. */
+/** `npm run generate`: makes the TypeScript types of our .proto files in proto/generated where they are out of date. */
 import { mkdir, mkdtemp, rename, stat } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';

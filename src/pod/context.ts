@@ -1,0 +1,48 @@
+import type { AgentClient } from '../agent/contracts.ts';
+import type { Config } from '../config/schema.ts';
+import type { ImagePort } from '../image/contracts.ts';
+import { KeyedMutex } from '../lib/async.ts';
+import type { Logger } from '../lib/logger.ts';
+import type { NetworkPort } from '../network/contracts.ts';
+import type { StoragePort } from '../storage/contracts.ts';
+import type { Vm, VmPort } from '../vm/contracts.ts';
+import type { ContainerLog } from './log-writer.ts';
+import type { ContainerRecord, SandboxRecord } from './records.ts';
+import type { Registry } from './registry.ts';
+
+/** What lives while a sandbox is ready: none of it is in the store. */
+export interface LiveSandbox {
+  readonly vm: Vm;
+  readonly agent: AgentClient;
+  /** set by stop, so that the VM's end is no surprise */
+  stopping: boolean;
+}
+
+export interface LiveContainer {
+  readonly log: ContainerLog | undefined;
+  /** resolves when the exit is in the store */
+  readonly ended: Promise<void>;
+}
+
+/** Everything the pod operations work with. */
+export interface PodContext {
+  readonly config: Config;
+  readonly log: Logger;
+  readonly images: ImagePort;
+  readonly network: NetworkPort;
+  readonly storage: StoragePort;
+  readonly vms: VmPort;
+  readonly connectAgent: (socketPath: string) => AgentClient;
+  readonly sandboxes: Registry<SandboxRecord>;
+  readonly containers: Registry<ContainerRecord>;
+  readonly liveSandboxes: Map<string, LiveSandbox>;
+  readonly liveContainers: Map<string, LiveContainer>;
+  /** keeps an image's layers on disk as long as a container of it exists */
+  readonly imageHolds: Map<string, Disposable>;
+  /** start, stop and remove of one sandbox or container one after the other */
+  readonly locks: KeyedMutex;
+}
+
+export function makeContext(parts: Omit<PodContext, 'liveSandboxes' | 'liveContainers' | 'imageHolds' | 'locks'>): PodContext {
+  return { ...parts, liveSandboxes: new Map(), liveContainers: new Map(), imageHolds: new Map(), locks: new KeyedMutex() };
+}

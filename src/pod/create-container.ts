@@ -1,0 +1,114 @@
+import { join } from 'node:path';
+import type { UserSettings } from '../agent/contracts.ts';
+import type { Image, ImageLayer } from '../image/contracts.ts';
+import { CaissonError } from '../lib/errors.ts';
+import { newId } from '../lib/ids.ts';
+import type { LiveSandbox, PodContext } from './context.ts';
+import type { ContainerConfig, PodSandboxConfig } from './contracts.ts';
+import { containerName } from './names.ts';
+import { ociSpec, processArgs } from './oci-spec.ts';
+import { nowNs, type ContainerRecord, type SandboxRecord } from './records.ts';
+import { stopSignalNumber } from './signals.ts';
+import { validateContainer } from './validate.ts';
+
+/** Prepares a container in the sandbox's VM; nothing runs yet. Returns its id; a failure leaves nothing behind. */
+export async function createContainer(
+  context: PodContext,
+  sandboxId: string,
+  config: ContainerConfig,
+  sandboxConfig: PodSandboxConfig | null,
+  signal: AbortSignal,
+): Promise<string> {
+  validateContainer(config);
+  const sandbox = context.sandboxes.get(sandboxId);
+  const live = requireLive(context, sandboxId);
+  const image = requireImage(context, config);
+  if (processArgs(config, image.config).length === 0) {
+    throw new CaissonError('invalid_argument', `config.command: neither it nor image ${config.image!.image} names a command`);
+  }
+  const id = newId();
+  const spec = ociSpec({ containerId: id, config, sandboxConfig: sandboxConfig ?? { hostname: '' }, image: image.config });
+  const record = newRecord(sandboxId, sandbox, config, image);
+  context.containers.insert(id, containerName(sandboxId, config), record);
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => context.containers.delete(id));
+  const hold = undo.use(context.images.hold(image.id));
+  await attachLayers(live, image.layers, signal);
+  const settings = {
+    id,
+    layerSerials: image.layers.map(layerSerial),
+    ociSpec: spec,
+    user: userSettings(config, image),
+    stdin: config.stdin,
+  };
+  const user = await live.agent.createContainer(settings, signal);
+  signal.throwIfAborted();
+  context.containers.update(id, { state: 'created', user });
+  context.imageHolds.set(id, hold);
+  undo.move();
+  return id;
+}
+
+export function requireLive(context: PodContext, sandboxId: string): LiveSandbox {
+  const live = context.liveSandboxes.get(sandboxId);
+  if (live && !live.stopping && context.sandboxes.get(sandboxId).state === 'ready') return live;
+  throw new CaissonError('failed_precondition', `sandbox ${sandboxId} is not ready`);
+}
+
+function requireImage(context: PodContext, config: ContainerConfig): Image {
+  const name = config.image!.image;
+  const image = context.images.find(name);
+  if (!image) throw new CaissonError('not_found', `config.image: image ${JSON.stringify(name)} has not been pulled`);
+  return image;
+}
+
+/** Disks' serials have at most 32 characters: the guest finds a layer by the start of its diff id. */
+const layerSerial = ({ diffId }: ImageLayer): string => diffId.slice('sha256:'.length).slice(0, 32);
+
+async function attachLayers(live: LiveSandbox, layers: readonly ImageLayer[], signal: AbortSignal): Promise<void> {
+  const unique = new Map(layers.map((layer) => [layerSerial(layer), layer.path]));
+  for (const [serial, path] of unique) await live.vm.attachDisk({ serial, path, format: 'raw', readOnly: true }, signal);
+}
+
+function userSettings(config: ContainerConfig, image: Image): UserSettings {
+  const security = config.linux?.security_context;
+  const asked = security?.run_as_user ? security.run_as_user.value : security?.run_as_username;
+  return {
+    user: asked || image.config.user,
+    gid: security?.run_as_group ? idNumber('run_as_group', security.run_as_group.value) : undefined,
+    supplementalGroups: (security?.supplemental_groups ?? []).map((group) => idNumber('supplemental_groups', group)),
+    strictGroups: security?.supplemental_groups_policy === 'Strict',
+  };
+}
+
+function idNumber(field: string, text: string): number {
+  const id = Number(text);
+  if (Number.isInteger(id) && id >= 0 && id < 2 ** 31) return id;
+  throw new CaissonError('invalid_argument', `config.linux.security_context.${field}: ${text} is not an id between 0 and 2147483647`);
+}
+
+function newRecord(sandboxId: string, sandbox: SandboxRecord, config: ContainerConfig, image: Image): ContainerRecord {
+  const { name, attempt } = config.metadata!;
+  return {
+    version: 1,
+    sandboxId,
+    state: 'creating',
+    metadata: { name, attempt },
+    createdAt: nowNs(),
+    startedAt: '0',
+    finishedAt: '0',
+    exitCode: 0,
+    reason: '',
+    message: '',
+    image: config.image!.user_specified_image || config.image!.image,
+    imageId: image.id,
+    labels: config.labels,
+    annotations: config.annotations,
+    mounts: config.mounts,
+    logPath: sandbox.logDirectory !== '' && config.log_path !== '' ? join(sandbox.logDirectory, config.log_path) : '',
+    resources: config.linux?.resources ?? null,
+    user: { uid: 0, gid: 0, supplementalGroups: [] },
+    stopSignal: String(config.stop_signal),
+    stopSignalNumber: stopSignalNumber(String(config.stop_signal), image.config.stopSignal),
+  };
+}

@@ -1,0 +1,94 @@
+import type { Store } from '../state/contracts.ts';
+import { CaissonError } from '../lib/errors.ts';
+import { makeContext, type PodContext } from './context.ts';
+import type { ContainerFilter, PodService, SandboxFilter } from './contracts.ts';
+import { createContainer } from './create-container.ts';
+import { execSync } from './exec-sync.ts';
+import { containerView, sandboxView, type ContainerRecord, type SandboxRecord } from './records.ts';
+import { recover } from './recover.ts';
+import { Registry } from './registry.ts';
+import { removeContainer } from './remove-container.ts';
+import { removeSandbox } from './remove-sandbox.ts';
+import { runSandbox } from './run-sandbox.ts';
+import { startContainer } from './start-container.ts';
+import { stopContainer } from './stop-container.ts';
+import { stopSandbox } from './stop-sandbox.ts';
+
+export type PodsOptions = Pick<PodContext, 'config' | 'log' | 'images' | 'network' | 'storage' | 'vms' | 'connectAgent'> & {
+  readonly store: Store;
+  readonly setPodCidr: (cidr: string) => void;
+};
+
+/** The pod service; returns when everything an earlier daemon left has been taken over or undone. */
+export async function openPods(options: PodsOptions): Promise<PodService> {
+  const { store, setPodCidr, ...ports } = options;
+  const context = makeContext({
+    ...ports,
+    sandboxes: new Registry('sandbox', store.collection<SandboxRecord>('sandbox')),
+    containers: new Registry('container', store.collection<ContainerRecord>('container')),
+  });
+  await recover(context);
+  const { sandboxes, containers } = context;
+  const ifKnown = async (id: string | undefined, task: (id: string) => Promise<void>): Promise<void> => {
+    if (id !== undefined) await task(id);
+  };
+  return {
+    runSandbox: (config, handler, signal) => runSandbox(context, config, handler, signal),
+    stopSandbox: (id) => ifKnown(sandboxes.resolve(id), (known) => stopSandbox(context, known)),
+    removeSandbox: (id) => ifKnown(sandboxes.resolve(id), (known) => removeSandbox(context, known)),
+    sandbox: (id) => {
+      const known = sandboxes.require(id);
+      return sandboxView(known, sandboxes.get(known));
+    },
+    sandboxes: (filter) => listSandboxes(context, filter),
+    createContainer: (sandboxId, config, sandboxConfig, signal) =>
+      createContainer(context, sandboxes.require(sandboxId), config, sandboxConfig, signal),
+    startContainer: (id, signal) => startContainer(context, containers.require(id), signal),
+    stopContainer: (id, timeoutMs, signal) => ifKnown(containers.resolve(id), (known) => stopContainer(context, known, timeoutMs, signal)),
+    removeContainer: (id) => ifKnown(containers.resolve(id), (known) => removeContainer(context, known)),
+    container: (id) => {
+      const known = containers.require(id);
+      return containerView(known, containers.get(known));
+    },
+    containers: (filter) => listContainers(context, filter),
+    execSync: (id, command, timeoutMs, signal) => execSync(context, containers.require(id), command, timeoutMs, signal),
+    reopenLog: async (id) => {
+      const known = containers.require(id);
+      const live = context.liveContainers.get(known);
+      if (!live) throw new CaissonError('failed_precondition', `container ${known} is not running`);
+      await live.log?.reopen();
+    },
+    setPodCidr,
+    [Symbol.asyncDispose]: async () => {
+      // VMs go on without the daemon; only its connections to them end
+      for (const { agent } of context.liveSandboxes.values()) agent[Symbol.dispose]();
+    },
+  };
+}
+
+function listSandboxes(context: PodContext, filter: SandboxFilter) {
+  return context.sandboxes
+    .entries()
+    .filter(([, record]) => record.state !== 'creating')
+    .map(([id, record]) => sandboxView(id, record))
+    .filter((view) => !filter.id || view.id.startsWith(filter.id))
+    .filter((view) => !filter.state || view.state === filter.state)
+    .filter((view) => hasLabels(view.labels, filter.labels))
+    .toArray();
+}
+
+function listContainers(context: PodContext, filter: ContainerFilter) {
+  return context.containers
+    .entries()
+    .filter(([, record]) => record.state !== 'creating')
+    .map(([id, record]) => containerView(id, record))
+    .filter((view) => !filter.id || view.id.startsWith(filter.id))
+    .filter((view) => !filter.sandboxId || view.sandboxId.startsWith(filter.sandboxId))
+    .filter((view) => !filter.state || view.state === filter.state)
+    .filter((view) => hasLabels(view.labels, filter.labels))
+    .toArray();
+}
+
+function hasLabels(labels: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>> = {}): boolean {
+  return Object.entries(wanted).every(([key, value]) => labels[key] === value);
+}

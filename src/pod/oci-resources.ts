@@ -1,0 +1,53 @@
+import { CaissonError } from '../lib/errors.ts';
+import type { LinuxContainerResources } from './contracts.ts';
+
+/** Character devices of every container; the runtime makes them, this lets it use them. */
+const DEVICE_RULES = [
+  { allow: false, access: 'rwm' },
+  { allow: true, type: 'c', access: 'm' },
+  { allow: true, type: 'b', access: 'm' },
+  ...[
+    [1, 3], // null
+    [1, 5], // zero
+    [1, 7], // full
+    [1, 8], // random
+    [1, 9], // urandom
+    [5, 0], // tty
+    [5, 1], // console
+    [5, 2], // ptmx
+  ].map(([major, minor]) => ({ allow: true, type: 'c', major, minor, access: 'rwm' })),
+  { allow: true, type: 'c', major: 136, access: 'rwm' }, // pts
+];
+
+/** OCI's resources; crun turns the v1 numbers into cgroup v2's. Throws `invalid_argument` for negative limits. */
+export function ociResources(asked: LinuxContainerResources | null, privileged: boolean): object {
+  const devices = privileged ? [{ allow: true, access: 'rwm' }] : DEVICE_RULES;
+  if (!asked) return { devices };
+  const cpu = {
+    ...positive('cpu_shares', asked.cpu_shares, 'shares'),
+    ...positive('cpu_quota', asked.cpu_quota, 'quota', true),
+    ...positive('cpu_period', asked.cpu_period, 'period'),
+    ...(asked.cpuset_cpus !== '' && { cpus: asked.cpuset_cpus }),
+    ...(asked.cpuset_mems !== '' && { mems: asked.cpuset_mems }),
+  };
+  const memory = {
+    ...positive('memory_limit_in_bytes', asked.memory_limit_in_bytes, 'limit'),
+    ...positive('memory_swap_limit_in_bytes', asked.memory_swap_limit_in_bytes, 'swap', true),
+  };
+  const hugepageLimits = asked.hugepage_limits.map(({ page_size, limit }) => ({ pageSize: page_size, limit: Number(limit) }));
+  return {
+    devices,
+    ...(Object.keys(cpu).length > 0 && { cpu }),
+    ...(Object.keys(memory).length > 0 && { memory }),
+    ...(hugepageLimits.length > 0 && { hugepageLimits }),
+    ...(Object.keys(asked.unified).length > 0 && { unified: asked.unified }),
+  };
+}
+
+/** `{name: value}` for a limit that is set, nothing for 0; -1 means unlimited where `unlimited` allows it. */
+function positive(field: string, text: string, name: string, unlimited = false): Record<string, number> {
+  const value = Number(text);
+  if (value === 0 || (unlimited && value === -1)) return {};
+  if (value < 0) throw new CaissonError('invalid_argument', `config.linux.resources.${field}: ${text} is negative`);
+  return { [name]: value };
+}

@@ -1,0 +1,63 @@
+import { CaissonError } from '../lib/errors.ts';
+import type { Collection } from '../state/contracts.ts';
+
+/** Records of one kind in memory, written through to the store. Reads never touch the disk. */
+export class Registry<T> {
+  readonly #records = new Map<string, T>();
+  readonly #collection: Collection<T>;
+  readonly #kind: string;
+
+  constructor(kind: string, collection: Collection<T>) {
+    this.#kind = kind;
+    this.#collection = collection;
+    for (const { id, value } of collection.all()) this.#records.set(id, value);
+  }
+
+  /** Throws `already_exists` when the name is taken. */
+  insert(id: string, name: string, record: T): void {
+    this.#collection.insert(id, name, record);
+    this.#records.set(id, record);
+  }
+
+  update(id: string, change: Partial<T>): T {
+    const record = { ...this.get(id), ...change };
+    this.#collection.update(id, record);
+    this.#records.set(id, record);
+    return record;
+  }
+
+  delete(id: string): void {
+    this.#collection.delete(id);
+    this.#records.delete(id);
+  }
+
+  has(id: string): boolean {
+    return this.#records.has(id);
+  }
+
+  get(id: string): T {
+    const record = this.#records.get(id);
+    if (record === undefined) throw new CaissonError('not_found', `there is no ${this.#kind} ${id}`);
+    return record;
+  }
+
+  /** The whole id for an id or an unambiguous prefix; undefined when there is none. */
+  resolve(prefix: string): string | undefined {
+    if (this.#records.has(prefix)) return prefix;
+    if (prefix === '') return undefined;
+    const matches = this.#records.keys().filter((id) => id.startsWith(prefix)).take(2).toArray();
+    if (matches.length > 1) throw new CaissonError('invalid_argument', `${this.#kind} id ${prefix} is ambiguous`);
+    return matches[0];
+  }
+
+  /** As resolve, but an unknown one is an error. */
+  require(prefix: string): string {
+    const id = this.resolve(prefix);
+    if (id === undefined) throw new CaissonError('not_found', `there is no ${this.#kind} ${JSON.stringify(prefix)}`);
+    return id;
+  }
+
+  entries(): IteratorObject<[string, T]> {
+    return this.#records.entries();
+  }
+}

@@ -1,0 +1,44 @@
+import { CaissonError, describeError, isCaissonError } from '../lib/errors.ts';
+import { requireLive } from './create-container.ts';
+import type { PodContext } from './context.ts';
+import { ContainerLog } from './log-writer.ts';
+import { nowNs } from './records.ts';
+import { superviseContainer } from './supervise.ts';
+
+const NOT_FOUND_EXIT = 127;
+const NOT_EXECUTABLE_EXIT = 126;
+const START_FAILED_EXIT = 128;
+
+/** Starts a created container. When its command cannot run, the container ends with the shell's exit code for that. */
+export async function startContainer(context: PodContext, id: string, signal: AbortSignal): Promise<void> {
+  await context.locks.run(id, async () => {
+    const record = context.containers.get(id);
+    if (record.state !== 'created') {
+      throw new CaissonError('failed_precondition', `container ${id} is ${record.state}, only a created one can be started`);
+    }
+    const live = requireLive(context, record.sandboxId);
+    const log = record.logPath === '' ? undefined : await ContainerLog.open(record.logPath);
+    try {
+      await live.agent.startContainer(id, signal);
+    } catch (error) {
+      await log?.[Symbol.asyncDispose]();
+      throw startFailed(context, id, error);
+    }
+    context.containers.update(id, { state: 'running', startedAt: nowNs() });
+    superviseContainer(context, id, live.agent, log);
+  });
+}
+
+function startFailed(context: PodContext, id: string, error: unknown): Error {
+  const words = describeError(error);
+  const exitCode = isCaissonError(error, 'not_found')
+    ? NOT_FOUND_EXIT
+    : isCaissonError(error, 'permission_denied')
+      ? NOT_EXECUTABLE_EXIT
+      : START_FAILED_EXIT;
+  const time = nowNs();
+  context.containers.update(id, { state: 'exited', startedAt: time, finishedAt: time, exitCode, reason: 'StartError', message: words });
+  // not_found would mean that there is no such container
+  const code = isCaissonError(error) && exitCode === START_FAILED_EXIT ? error.code : 'failed_precondition';
+  return new CaissonError(code, `container ${context.containers.get(id).metadata.name} cannot start: ${words}`, { cause: error });
+}

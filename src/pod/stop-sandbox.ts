@@ -1,0 +1,51 @@
+import { withTimeout } from '../lib/async.ts';
+import type { LiveSandbox, PodContext } from './context.ts';
+import { endContainers } from './supervise.ts';
+
+const SIGKILL = 9;
+/** the guest's grace: after it QEMU is killed, whatever the guest says */
+const GUEST_GRACE_MS = 3000;
+
+/** Ends the containers, the VM, the network and the disks of a sandbox. Idempotent; a failure can be retried. */
+export async function stopSandbox(context: PodContext, id: string): Promise<void> {
+  await context.locks.run(id, async () => {
+    if (!context.sandboxes.has(id)) return;
+    const record = context.sandboxes.get(id);
+    const live = context.liveSandboxes.get(id);
+    if (live) {
+      live.stopping = true;
+      await endGently(context, id, live);
+    }
+    if (record.state !== 'notready') context.sandboxes.update(id, { state: 'notready', reason: 'Stopped' });
+    if (!record.hasResources) return;
+    await releaseAll(context, id, live);
+    endContainers(context, id, 'Error', 'the pod was stopped');
+    context.sandboxes.update(id, { hasResources: false, vm: null });
+  });
+}
+
+/** Lets the containers' last output reach their logs, if the guest still answers. */
+async function endGently(context: PodContext, id: string, live: LiveSandbox): Promise<void> {
+  const running = [...context.containers.entries()].filter(([, { sandboxId, state }]) => sandboxId === id && state === 'running');
+  const ends = running.map(async ([containerId]) => {
+    await live.agent.signalContainer(containerId, SIGKILL, true);
+    await context.liveContainers.get(containerId)?.ended;
+  });
+  await withTimeout(Promise.allSettled(ends), GUEST_GRACE_MS, 'the end of the containers').catch((error: unknown) => {
+    context.log.warn({ err: error, sandboxId: id }, 'the guest does not stop its containers: killing the VM');
+  });
+}
+
+/** All are tried before the first failure is thrown, so that one broken plugin does not keep a VM alive. */
+async function releaseAll(context: PodContext, id: string, live: LiveSandbox | undefined): Promise<void> {
+  live?.agent[Symbol.dispose]();
+  context.liveSandboxes.delete(id);
+  const record = context.sandboxes.get(id);
+  const vmGone = live ? live.vm[Symbol.asyncDispose]() : context.vms.discard(id, record.vm ?? undefined);
+  // the disk is QEMU's until it is dead; the netns too, but CNI's work need not wait
+  const results = await Promise.allSettled([
+    vmGone.then(() => context.storage.removeScratch(id)),
+    vmGone.catch(() => undefined).then(() => context.network.teardown(id)),
+  ]);
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}

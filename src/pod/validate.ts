@@ -1,0 +1,85 @@
+import { isIP } from 'node:net';
+import { CaissonError } from '../lib/errors.ts';
+import type { ContainerConfig, PodSandboxConfig } from './contracts.ts';
+
+const HANDLERS = ['', 'caisson'];
+const MAX_HOSTNAME_BYTES = 64;
+
+const refuse = (field: string, why: string): never => {
+  throw new CaissonError('invalid_argument', `${field}: ${why}`);
+};
+
+/** Throws `invalid_argument` naming the first field with which no pod can run. */
+export function validateSandbox(config: PodSandboxConfig, runtimeHandler: string): void {
+  if (!HANDLERS.includes(runtimeHandler)) {
+    refuse('runtime_handler', `${JSON.stringify(runtimeHandler)} is not a handler of this runtime (it has ${HANDLERS.map((name) => JSON.stringify(name)).join(', ')})`);
+  }
+  const { metadata } = config;
+  if (!metadata) return refuse('config.metadata', 'is missing');
+  for (const field of ['name', 'namespace', 'uid'] as const) {
+    if (metadata[field] === '') refuse(`config.metadata.${field}`, 'is empty');
+    if (/[\n\0]/.test(metadata[field])) refuse(`config.metadata.${field}`, 'has a line break or a NUL');
+  }
+  validateHostname(config.hostname);
+  validateDns(config);
+  refuseHostNamespaces(config);
+  for (const mapping of config.port_mappings) validatePort(mapping);
+}
+
+function validateHostname(hostname: string): void {
+  if (hostname === '') return;
+  if (Buffer.byteLength(hostname) > MAX_HOSTNAME_BYTES) refuse('config.hostname', `is longer than ${MAX_HOSTNAME_BYTES} bytes`);
+  if (!/^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/.test(hostname)) refuse('config.hostname', `${JSON.stringify(hostname)} is not a host name`);
+}
+
+function validateDns({ dns_config: dns }: PodSandboxConfig): void {
+  for (const server of dns?.servers ?? []) {
+    if (isIP(server) === 0) refuse('config.dns_config.servers', `${JSON.stringify(server)} is not an IP address`);
+  }
+  for (const field of ['searches', 'options'] as const) {
+    for (const value of dns?.[field] ?? []) if (/[\s\0]/.test(value)) refuse(`config.dns_config.${field}`, `${JSON.stringify(value)} has white space`);
+  }
+}
+
+/** A VM has its own kernel: the host's namespaces cannot be shared with it. */
+function refuseHostNamespaces(config: PodSandboxConfig): void {
+  const options = config.linux?.security_context?.namespace_options;
+  for (const kind of ['network', 'ipc'] as const) {
+    if (options?.[kind] === 'NODE') {
+      throw new CaissonError(
+        'invalid_argument',
+        `config.linux.security_context.namespace_options.${kind}: NODE asks for the host's ${kind} namespace, which a pod in a VM cannot have`,
+        { hint: 'such pods need the host driver, which this version does not have' },
+      );
+    }
+  }
+}
+
+function validatePort(mapping: PodSandboxConfig['port_mappings'][number]): void {
+  const { container_port: container, host_port: host, host_ip: ip } = mapping;
+  if (container < 0 || container > 65535) refuse('config.port_mappings.container_port', `${container} is not a port`);
+  if (host < 0 || host > 65535) refuse('config.port_mappings.host_port', `${host} is not a port`);
+  if (ip !== '' && isIP(ip) === 0) refuse('config.port_mappings.host_ip', `${JSON.stringify(ip)} is not an IP address`);
+}
+
+/** As validateSandbox, for a container; what the image and the guest decide is checked by them. */
+export function validateContainer(config: ContainerConfig): void {
+  if (!config.metadata) return refuse('config.metadata', 'is missing');
+  if (config.metadata.name === '') refuse('config.metadata.name', 'is empty');
+  if (!config.image?.image) refuse('config.image.image', 'is empty');
+  if (config.log_path.split('/').includes('..')) refuse('config.log_path', `${JSON.stringify(config.log_path)} has a ".." in it`);
+  if (config.working_dir !== '' && !config.working_dir.startsWith('/')) refuse('config.working_dir', 'is not absolute');
+  for (const { key, value } of config.envs) {
+    if (key === '' || /[=\0]/.test(key)) refuse('config.envs', `${JSON.stringify(key)} is not a variable's name`);
+    if (value.includes(0)) refuse('config.envs', `the value of ${key} has a NUL`);
+  }
+  for (const text of [...config.command, ...config.args]) if (text.includes('\0')) refuse('config.command', 'has a NUL');
+  if (config.mounts.length > 0) {
+    throw new CaissonError('unimplemented', `config.mounts: volumes are not supported yet (${config.mounts[0]!.container_path})`);
+  }
+  if (config.devices.length > 0) throw new CaissonError('unimplemented', 'config.devices: host devices are not supported yet');
+  const security = config.linux?.security_context;
+  if (security?.run_as_group && !security.run_as_user && security.run_as_username === '') {
+    refuse('config.linux.security_context.run_as_group', 'needs run_as_user or run_as_username');
+  }
+}
