@@ -132,17 +132,17 @@ export function reap(pid: number): ChildExit | undefined {
 }
 
 function waitChild(idType: number, id: number, options: number): ChildExit | undefined {
-  const info = Buffer.alloc(128); // siginfo_t: si_code at 8, si_pid at 12, si_status at 20
+  const info = Buffer.alloc(128); // siginfo_t: si_code at 8, si_pid at 16, si_status at 24
   try {
     check('waitid', c.waitid(idType, id, info, options));
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ECHILD') return undefined;
     throw error;
   }
-  const pid = info.readInt32LE(12);
+  const pid = info.readInt32LE(16);
   if (pid === 0) return undefined;
   const CLD_EXITED = 1;
-  const status = info.readInt32LE(20);
+  const status = info.readInt32LE(24);
   return { pid, code: info.readInt32LE(8) === CLD_EXITED ? status : 128 + status };
 }
 

@@ -9,7 +9,11 @@ const registryEndpoint = z.strictObject({
 export const configSchema = z.strictObject({
   version: z.literal(1).default(1).describe('version of this file format'),
   root: z.string().startsWith('/').default('/var/lib/caisson').describe('kept across reboots: images, disks, database'),
-  state: z.string().startsWith('/').default('/run/caisson').describe('gone at reboot: sockets and files of running VMs'),
+  state: z
+    .string()
+    .startsWith('/')
+    .default('/run/caisson')
+    .describe('gone at reboot: sockets and files of running VMs'),
   socket: z.string().startsWith('/').default('/run/caisson/caisson.sock').describe('the CRI socket, root only'),
   log: z
     .strictObject({
@@ -19,14 +23,31 @@ export const configSchema = z.strictObject({
   vm: z
     .strictObject({
       qemu: z.string().default('qemu-system-x86_64').describe('QEMU program'),
-      vhost_device_vsock: z.string().default('vhost-device-vsock').describe('vsock back end for hosts without kernel vhost-vsock'),
-      guest_image: z.string().startsWith('/').default('/var/lib/caisson/guest').describe('directory made by `caisson image build`'),
-      accelerator: z.enum(['auto', 'kvm', 'tcg']).default('auto').describe('auto: KVM if a guest really boots with it, else TCG'),
-      transport: z.enum(['auto', 'vhost-vsock', 'vhost-user-vsock']).default('auto').describe('auto: the kernel\'s where /dev/vhost-vsock exists'),
+      vhost_device_vsock: z
+        .string()
+        .default('vhost-device-vsock')
+        .describe('vsock back end for hosts without kernel vhost-vsock'),
+      guest_image: z
+        .string()
+        .startsWith('/')
+        .default('/var/lib/caisson/guest')
+        .describe('directory made by `caisson image build`'),
+      accelerator: z
+        .enum(['auto', 'kvm', 'tcg'])
+        .default('auto')
+        .describe('auto: KVM if a guest really boots with it, else TCG'),
+      transport: z
+        .enum(['auto', 'vhost-vsock', 'vhost-user-vsock'])
+        .default('auto')
+        .describe("auto: the kernel's where /dev/vhost-vsock exists"),
       vcpus: z.int().min(1).max(64).default(1).describe('of a pod without limits'),
       memory_mib: z.int().min(192).default(256).describe('of a pod without limits, guest kernel and agent included'),
       boot_timeout_s: z.int().min(1).default(90).describe('a VM whose agent has not answered by then is killed'),
-      uid_base: z.int().min(1000).default(6_000_000).describe('each VM runs as its own user: uid_base + its vsock address modulo 65536'),
+      uid_base: z
+        .int()
+        .min(1000)
+        .default(6_000_000)
+        .describe('each VM runs as its own user: uid_base + its vsock address modulo 65536'),
     })
     .prefault({}),
   image: z
@@ -48,7 +69,11 @@ export const configSchema = z.strictObject({
     .prefault({}),
   network: z
     .strictObject({
-      conf_dir: z.string().startsWith('/').default('/etc/cni/net.d').describe('CNI configuration; the first file by name counts'),
+      conf_dir: z
+        .string()
+        .startsWith('/')
+        .default('/etc/cni/net.d')
+        .describe('CNI configuration; the first file by name counts'),
       bin_dirs: z.array(z.string().startsWith('/')).default(['/opt/cni/bin', '/usr/lib/cni']).describe('CNI plugins'),
       plugin_timeout_s: z.int().min(1).default(60).describe('a CNI plugin that runs longer is killed'),
     })

@@ -62,8 +62,8 @@ function requireImage(context: PodContext, config: ContainerConfig): Image {
   return image;
 }
 
-/** Disks' serials have at most 32 characters: the guest finds a layer by the start of its diff id. */
-const layerSerial = ({ diffId }: ImageLayer): string => diffId.slice('sha256:'.length).slice(0, 32);
+/** A disk's serial has at most 26 characters: the guest finds a layer by the start of its diff id. */
+const layerSerial = ({ diffId }: ImageLayer): string => diffId.slice('sha256:'.length).slice(0, 24);
 
 async function attachLayers(live: LiveSandbox, layers: readonly ImageLayer[], signal: AbortSignal): Promise<void> {
   const unique = new Map(layers.map((layer) => [layerSerial(layer), layer.path]));

@@ -17,7 +17,7 @@ export interface VmSpec {
 }
 
 export interface DiskSpec {
-  /** how the guest finds it: `/sys/block/<name>/device/vpd_pg80`; at most 32 characters of `[a-z0-9-]` */
+  /** how the guest finds it: `/sys/block/<name>/device/vpd_pg80`; at most 26 characters of `[a-z0-9-]`, for QEMU */
   readonly serial: string;
   readonly path: string;
   readonly format: 'raw' | 'qcow2';

@@ -1,6 +1,5 @@
-import { createWriteStream, type WriteStream } from 'node:fs';
-import { connect, type Socket } from 'node:net';
-import { renameSync } from 'node:fs';
+import { createWriteStream, renameSync, type WriteStream } from 'node:fs';
+import type { Socket } from 'node:net';
 
 const MAX_FILE_BYTES = 1024 * 1024;
 const TAIL_BYTES = 16 * 1024;
@@ -18,10 +17,11 @@ export class GuestLog implements Disposable {
   #tail = '';
   readonly #watchers = new Set<() => void>();
 
-  constructor(socketPath: string, logPath: string) {
+  /** Takes the connected socket over. */
+  constructor(socket: Socket, logPath: string) {
     this.#path = logPath;
     this.#file = this.#openFile();
-    this.#socket = connect(socketPath);
+    this.#socket = socket;
     this.#socket.setEncoding('latin1');
     this.#socket.on('data', (text: string) => this.#append(text));
     this.#socket.on('error', () => this.#socket.destroy());

@@ -5,7 +5,7 @@ import { readFileIfExists, removeTree } from '../lib/files.ts';
 import type { Logger } from '../lib/logger.ts';
 import { isRunning, killProcess, type ProcessIdentity } from '../lib/processes.ts';
 import { tail } from '../lib/exec.ts';
-import { waitForPath } from '../lib/wait-for-path.ts';
+import { connectWhenReady } from '../lib/unix-socket.ts';
 import type { DiskSpec, Vm, VmExit, VmRecord } from './contracts.ts';
 import { GuestLog } from './guest-log.ts';
 import { blockdevOptions, nodeName, scsiDisk, sockets } from './qemu/command-line.ts';
@@ -36,11 +36,9 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
   const { record, directory, log } = input;
   const path = sockets(directory);
   await using undo = new AsyncDisposableStack();
-  await waitForPath(path.qmp, signal);
-  const qmp = await QmpClient.connect(path.qmp);
+  const qmp = await QmpClient.connect(await connectWhenReady(path.qmp, signal));
   undo.defer(() => qmp.close());
-  await waitForPath(path.console, signal);
-  const guestLog = undo.use(new GuestLog(path.console, `${directory}/guest.log`));
+  const guestLog = undo.use(new GuestLog(await connectWhenReady(path.console, signal), `${directory}/guest.log`));
   const exited = new Promise<VmExit>((resolve) => {
     qmp.once('close', () => void describeExit(directory, guestLog).then((reason) => resolve({ reason })));
   });

@@ -29,7 +29,7 @@ interface Outcome {
 
 async function cli(args: readonly string[], program = caisson): Promise<Outcome> {
   const { promise, resolve: done } = Promise.withResolvers<Outcome>();
-  const child = execFile(program, [...args], (_error, stdout, stderr) => {
+  const child = execFile(program, [...args], { timeout: 60_000 }, (_error, stdout, stderr) => {
     done({ code: child.exitCode ?? -1, stdout, stderr });
   });
   return promise;
@@ -112,7 +112,10 @@ describe('serve', () => {
 
   it('ends in peace on SIGTERM', async (t) => {
     if (process.getuid?.() !== 0) return t.skip('needs root');
-    const child = spawn(caisson, [...(await isolated('[vm]\naccelerator = "tcg"')), 'serve']);
+    const child = spawn(caisson, [...(await isolated('[vm]\naccelerator = "tcg"')), 'serve'], {
+      timeout: 60_000,
+      killSignal: 'SIGKILL',
+    });
     const { promise, resolve: done } = Promise.withResolvers<number | null>();
     let log = '';
     child.stderr.on('data', (chunk: Buffer) => {
@@ -137,7 +140,8 @@ describe('doctor', () => {
   });
 
   it('finds what is missing', async () => {
-    const text = `[vm]\nqemu = "/no/qemu"\nguest_image = "${directory}/none"\n[network]\nconf_dir = "${directory}/cni"\n`;
+    const vm = `[vm]\nqemu = "/no/qemu"\nguest_image = "${directory}/none"\n`;
+    const text = `${vm}[network]\nconf_dir = "${directory}/cni"\n`;
     await mkdir(join(directory, 'cni'));
     await writeFile(join(directory, 'cni/10-x.conflist'), '{"plugins":[{"type":"no-such-plugin"}]}');
     const { code, stdout } = await cli([...(await isolated(text)), 'doctor']);

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import type { ProtoGrpcType } from '../../proto/generated/runtime/api.ts';
 import { CaissonError, type ErrorCode } from '../../src/lib/errors.ts';
 import { loadProto } from '../../src/lib/grpc/load.ts';
-import type { CriConnection } from '../support/cri-client.ts';
+import type { CriConnection } from '../../src/lib/grpc/cri-client.ts';
 import { collect, startServer } from './cri-fakes.ts';
 
 const named = { name: 'n', namespace: 's', uid: 'u' };

@@ -7,7 +7,7 @@ import type { Image, ImagePort } from '../../src/image/contracts.ts';
 import { CaissonError } from '../../src/lib/errors.ts';
 import type { Logger } from '../../src/lib/logger.ts';
 import type { ContainerView, PodService, SandboxView } from '../../src/pod/contracts.ts';
-import { connectCri, type CriConnection } from '../support/cri-client.ts';
+import { connectCri, type CriConnection } from '../../src/lib/grpc/cri-client.ts';
 
 export interface LogLine {
   readonly level: 'debug' | 'info' | 'warn' | 'error';

@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { orAborted } from '../../src/lib/async.ts';
 import { isCaissonError } from '../../src/lib/errors.ts';
-import { connectCri } from '../support/cri-client.ts';
+import { connectCri } from '../../src/lib/grpc/cri-client.ts';
 import { startServer } from './cri-fakes.ts';
 
 const metadata = { name: 'n', namespace: 's', uid: 'u' };
@@ -51,7 +51,7 @@ test('a deadline aborts the signal as deadline_exceeded', async () => {
 test('a client that is killed aborts the signal', async () => {
   const { pods, started, aborted } = hanging();
   await using cri = await startServer({ pods });
-  const module = join(import.meta.dirname, '../support/cri-client.ts');
+  const module = join(import.meta.dirname, '../../src/lib/grpc/cri-client.ts');
   const script = `import { connectCri } from ${JSON.stringify(module)};
     await connectCri(${JSON.stringify(cri.socketPath)}).runtime.RunPodSandbox(${JSON.stringify(run)});`;
   const client = spawn(process.execPath, ['--input-type=module', '-e', script]);

@@ -114,6 +114,7 @@ export function scsiDisk(disk: DiskSpec, index: number): Record<string, unknown>
     bus: 'scsi0.0',
     drive: nodeName(disk.serial),
     serial: disk.serial,
+    device_id: disk.serial,
     'scsi-id': index >> 8,
     lun: index & 0xff,
     ...(disk.readOnly && { 'share-rw': true }),

@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { z } from 'zod';
 import { withTimeout } from '../../lib/async.ts';
 import { CaissonError } from '../../lib/errors.ts';
@@ -42,8 +42,9 @@ export class QmpClient extends EventEmitter {
     this.#greeting.promise.catch(() => undefined);
   }
 
-  static async connect(path: string): Promise<QmpClient> {
-    const client = new QmpClient(connect(path));
+  /** Takes the connected socket over. */
+  static async connect(socket: Socket): Promise<QmpClient> {
+    const client = new QmpClient(socket);
     try {
       await withTimeout(client.#greeting.promise, COMMAND_TIMEOUT_MS, "QEMU's greeting on its QMP socket");
       await client.execute('qmp_capabilities');

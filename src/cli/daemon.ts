@@ -1,0 +1,87 @@
+/** The composition root: the only place that knows every module. Opens bottom up; disposal goes the other way. */
+import type { Config } from '../config/schema.ts';
+import { connectAgent } from '../agent/index.ts';
+import { serveCri, type RuntimeState } from '../cri/index.ts';
+import { openImages } from '../image/index.ts';
+import type { ImageRecord } from '../image/index.ts';
+import type { Logger } from '../lib/logger.ts';
+import { openNetwork } from '../network/index.ts';
+import { openPods } from '../pod/index.ts';
+import { openStore } from '../state/index.ts';
+import { openStorage } from '../storage/index.ts';
+import type { VmPort } from '../vm/contracts.ts';
+import { openVms } from '../vm/index.ts';
+import { caissonVersion } from './context.ts';
+import { converterUid, makeBases, placesOf } from './places.ts';
+
+/** Serves until the returned handle is disposed. Pods keep running then, and the next daemon takes them over. */
+export async function startDaemon(config: Config, log: Logger): Promise<AsyncDisposable> {
+  const places = placesOf(config);
+  await makeBases(config);
+  await using stack = new AsyncDisposableStack();
+  const store = stack.use(openStore(places.database));
+  const images = stack.use(
+    await openImages({
+      root: places.images,
+      config: config.image,
+      store: store.collection<ImageRecord>('image'),
+      log: log.child({ component: 'image' }),
+      converterUid: converterUid(config),
+    }),
+  );
+  let podCidr = '';
+  const network = stack.use(
+    await openNetwork({
+      config: config.network,
+      stateDir: places.network,
+      podCidr: () => podCidr,
+      log: log.child({ component: 'network' }),
+    }),
+  );
+  const storage = await openStorage({
+    root: places.storage,
+    config: config.storage,
+    log: log.child({ component: 'storage' }),
+  });
+  const vms = stack.use(
+    await openVms({
+      config: config.vm,
+      stateDir: config.state,
+      rootDir: config.root,
+      log: log.child({ component: 'vm' }),
+    }),
+  );
+  const pods = stack.use(
+    await openPods({
+      config,
+      images,
+      network,
+      storage,
+      vms,
+      connectAgent,
+      store,
+      setPodCidr: (cidr) => (podCidr = cidr),
+      log: log.child({ component: 'pod' }),
+    }),
+  );
+  stack.use(
+    await serveCri({
+      socketPath: config.socket,
+      pods,
+      images,
+      network: () => network.status(),
+      runtime: () => runtimeState(config, vms),
+      containerFs: () => storage.usage(),
+      version: caissonVersion(),
+      log: log.child({ component: 'cri' }),
+    }),
+  );
+  return stack.move();
+}
+
+/** The runtime is ready even while a probe for the accelerator runs: pods wait for it. */
+function runtimeState(config: Config, vms: VmPort): RuntimeState {
+  const accelerator = vms.accelerator();
+  const info = { accelerator: accelerator ?? 'not chosen yet', transport: vms.transport, config: config.vm };
+  return { ready: true, reason: '', message: '', info };
+}

@@ -1,0 +1,55 @@
+/** The only place that writes to the terminal. Results go to stdout, everything about them to stderr. */
+import { CaissonError } from '../lib/errors.ts';
+
+export function print(text: string): void {
+  process.stdout.write(text.endsWith('\n') ? text : `${text}\n`);
+}
+
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value, null, 2));
+}
+
+/** For people who wait: what is going on. */
+export function note(text: string): void {
+  process.stderr.write(`${text}\n`);
+}
+
+/** Columns as wide as their widest cell, two blanks apart. */
+export function printTable(rows: readonly (readonly string[])[]): void {
+  const widths: number[] = [];
+  for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)));
+  for (const row of rows)
+    print(
+      row
+        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+        .join('  ')
+        .trimEnd(),
+    );
+}
+
+/** What failed, why, and what to do; a stack only for what is our own fault. */
+export function printError(error: unknown): void {
+  note(`caisson: ${error instanceof Error ? error.message : String(error)}`);
+  for (const cause of causes(error)) note(`  because: ${cause.split('\n')[0]}`);
+  if (error instanceof CaissonError && error.hint !== undefined) note(`  to fix it: ${error.hint}`);
+  if (!(error instanceof CaissonError) && error instanceof Error) note(error.stack ?? '');
+}
+
+/** The messages below the outermost that say something it does not. */
+function causes(error: unknown): string[] {
+  const messages: string[] = [];
+  let said = error instanceof Error ? error.message : '';
+  for (let at = error; at instanceof Error && at.cause instanceof Error; at = at.cause) {
+    const { message } = at.cause;
+    if (!said.includes(message) && at.cause instanceof CaissonError) messages.push(message);
+    said += message;
+  }
+  return messages;
+}
+
+const COLOURS = { ok: 32, warn: 33, fail: 31 } as const;
+
+export function coloured(status: keyof typeof COLOURS, text: string): string {
+  if (!process.stdout.isTTY || process.env['NO_COLOR'] !== undefined) return text;
+  return `\u001b[${COLOURS[status]}m${text}\u001b[0m`;
+}

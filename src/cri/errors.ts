@@ -1,0 +1,36 @@
+import { status } from '@grpc/grpc-js';
+import { CaissonError, describeError, type ErrorCode } from '../lib/errors.ts';
+
+/** What grpc-js takes for a failed call. */
+export interface CallFailure {
+  readonly code: status;
+  readonly details: string;
+}
+
+const statusOf: Record<ErrorCode, status> = {
+  invalid_argument: status.INVALID_ARGUMENT,
+  not_found: status.NOT_FOUND,
+  already_exists: status.ALREADY_EXISTS,
+  failed_precondition: status.FAILED_PRECONDITION,
+  permission_denied: status.PERMISSION_DENIED,
+  resource_exhausted: status.RESOURCE_EXHAUSTED,
+  deadline_exceeded: status.DEADLINE_EXCEEDED,
+  cancelled: status.CANCELLED,
+  unavailable: status.UNAVAILABLE,
+  unimplemented: status.UNIMPLEMENTED,
+  internal: status.INTERNAL,
+};
+
+/** The kubelet explains these to the user, but only in an UNKNOWN status whose message starts with one of them. */
+const kubeletWords = /^(RegistryUnavailable|SignatureValidationFailed|RROUnsupported|ImageVolumeMountFailed)\b/;
+
+/** The details travel in an HTTP/2 header, which peers refuse when it is too long. */
+const MAX_DETAILS_CHARS = 4096;
+
+/** The gRPC status of anything thrown: a CaissonError's own, INTERNAL for the rest. Never holds a stack. */
+export function toCallFailure(error: unknown): CallFailure {
+  const described = describeError(error);
+  const details = described.length > MAX_DETAILS_CHARS ? `${described.slice(0, MAX_DETAILS_CHARS)}…` : described;
+  if (!(error instanceof CaissonError)) return { code: status.INTERNAL, details };
+  return { code: kubeletWords.test(details) ? status.UNKNOWN : statusOf[error.code], details };
+}

@@ -1,0 +1,56 @@
+import type { UntypedServiceImplementation } from '@grpc/grpc-js';
+import type { RuntimeServiceHandlers } from '../../../proto/generated/runtime/runtime/v1/RuntimeService.ts';
+import type { Logger } from '../../lib/logger.ts';
+import type { RpcKind } from '../call.ts';
+import type { CriServices } from '../options.ts';
+import { serverStream, type StreamRpc } from '../stream.ts';
+import { unary, type Rpc } from '../unary.ts';
+import { containerStatus } from './container-status.ts';
+import { createContainer } from './create-container.ts';
+import { execSync } from './exec-sync.ts';
+import { listContainers } from './list-containers.ts';
+import { listPodSandbox } from './list-pod-sandbox.ts';
+import { podSandboxStatus } from './pod-sandbox-status.ts';
+import { removeContainer } from './remove-container.ts';
+import { removePodSandbox } from './remove-pod-sandbox.ts';
+import { reopenContainerLog } from './reopen-container-log.ts';
+import { runPodSandbox } from './run-pod-sandbox.ts';
+import { runtimeConfig } from './runtime-config.ts';
+import { startContainer } from './start-container.ts';
+import { status } from './status.ts';
+import { stopContainer } from './stop-container.ts';
+import { stopPodSandbox } from './stop-pod-sandbox.ts';
+import { streamContainers } from './stream-containers.ts';
+import { streamPodSandboxes } from './stream-pod-sandboxes.ts';
+import { updateRuntimeConfig } from './update-runtime-config.ts';
+import { version } from './version.ts';
+
+/** The handlers of the RPCs of RuntimeService that Caisson implements. */
+export function runtimeService(services: CriServices, log: Logger): UntypedServiceImplementation {
+  const handle = <Q extends object, A extends object>(kind: RpcKind, rpc: Rpc<Q, A>) => unary(kind, log, rpc);
+  const stream = <Q extends object, A extends object>(rpc: StreamRpc<Q, A>) => serverStream(log, rpc);
+  return {
+    Version: handle('read', version(services)),
+    Status: handle('read', status(services)),
+    RuntimeConfig: handle('read', runtimeConfig()),
+    UpdateRuntimeConfig: handle('change', updateRuntimeConfig(services)),
+
+    RunPodSandbox: handle('change', runPodSandbox(services)),
+    StopPodSandbox: handle('change', stopPodSandbox(services)),
+    RemovePodSandbox: handle('change', removePodSandbox(services)),
+    PodSandboxStatus: handle('read', podSandboxStatus(services)),
+    ListPodSandbox: handle('read', listPodSandbox(services)),
+    StreamPodSandboxes: stream(streamPodSandboxes(services)),
+
+    CreateContainer: handle('change', createContainer(services)),
+    StartContainer: handle('change', startContainer(services)),
+    StopContainer: handle('change', stopContainer(services)),
+    RemoveContainer: handle('change', removeContainer(services)),
+    ContainerStatus: handle('read', containerStatus(services)),
+    ListContainers: handle('read', listContainers(services)),
+    StreamContainers: stream(streamContainers(services)),
+
+    ExecSync: handle('change', execSync(services)),
+    ReopenContainerLog: handle('change', reopenContainerLog(services)),
+  } satisfies Partial<RuntimeServiceHandlers>;
+}

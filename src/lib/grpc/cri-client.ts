@@ -1,0 +1,116 @@
+/** A CRI client with promises, for tests, demo and bench. */
+import { Client, credentials, Metadata, type ServiceDefinition } from '@grpc/grpc-js';
+import type { MethodDefinition } from '@grpc/proto-loader';
+import type { ProtoGrpcType } from '../../../proto/generated/runtime/api.ts';
+import type { ImageServiceDefinition } from '../../../proto/generated/runtime/runtime/v1/ImageService.ts';
+import type { RuntimeServiceDefinition } from '../../../proto/generated/runtime/runtime/v1/RuntimeService.ts';
+import { loadProto } from './load.ts';
+
+export interface CallOptions {
+  /** `ms` from now; the client's default if left out */
+  readonly deadlineMs?: number;
+  /** cancels the call */
+  readonly signal?: AbortSignal;
+}
+
+type Request<Method> = Method extends MethodDefinition<infer Q, object, object, object> ? Q : never;
+type Answer<Method> = Method extends MethodDefinition<object, object, object, infer A> ? A : never;
+
+/** The RPCs a service declares, without grpc-js's index signature. */
+type Declared<Service> = { [Name in keyof Service as string extends Name ? never : Name]: Service[Name] };
+type StreamName = `Stream${string}` | 'GetContainerEvents';
+
+/** A method an RPC, under its CRI name. Rejects with grpc-js's ServiceError: `code`, `details`. */
+export type CriClient<Service> = {
+  [Name in keyof Declared<Service>]: Name extends StreamName
+    ? (request?: Request<Service[Name]>, options?: CallOptions) => AsyncIterable<Answer<Service[Name]>>
+    : (request?: Request<Service[Name]>, options?: CallOptions) => Promise<Answer<Service[Name]>>;
+};
+
+export interface CriConnection {
+  readonly runtime: CriClient<RuntimeServiceDefinition>;
+  readonly image: CriClient<ImageServiceDefinition>;
+  close(): void;
+}
+
+const MIB = 1024 * 1024;
+const DEFAULT_DEADLINE_MS = 120_000;
+
+/** Connects on the first call. `defaultDeadlineMs` is for calls that give none, 120 s if left out. */
+export function connectCri(socketPath: string, defaultDeadlineMs = DEFAULT_DEADLINE_MS): CriConnection {
+  const { RuntimeService, ImageService } = loadProto<ProtoGrpcType>('runtime/v1/api.proto').runtime.v1;
+  const client = new Client(`unix:${socketPath}`, credentials.createInsecure(), {
+    'grpc.max_receive_message_length': 80 * MIB,
+    'grpc.max_send_message_length': 16 * MIB,
+    // two connections of one process to one path, before and after a restart of the server, are two channels
+    'grpc.use_local_subchannel_pool': 1,
+  });
+  return {
+    runtime: promisify<RuntimeServiceDefinition>(client, RuntimeService.service, defaultDeadlineMs),
+    image: promisify<ImageServiceDefinition>(client, ImageService.service, defaultDeadlineMs),
+    close: () => client.close(),
+  };
+}
+
+function promisify<Service>(client: Client, service: ServiceDefinition, defaultDeadlineMs: number): CriClient<Service> {
+  const methods = Object.entries(service).map(([name, method]) => {
+    const start = method.responseStream ? callStream : callUnary;
+    const call = (request: object = {}, options: CallOptions = {}) =>
+      start(client, method, request, { deadlineMs: defaultDeadlineMs, ...options });
+    return [name, call] as const;
+  });
+  // the names and types of the methods come from the service's own definition
+  return Object.fromEntries(methods) as unknown as CriClient<Service>;
+}
+
+type MethodCodec = ServiceDefinition[string];
+type Options = CallOptions & { readonly deadlineMs: number };
+
+async function callUnary(client: Client, method: MethodCodec, request: object, options: Options): Promise<object> {
+  const { promise, resolve, reject } = Promise.withResolvers<object>();
+  const { path, requestSerialize: serialize, responseDeserialize: deserialize } = method;
+  const deadline = Date.now() + options.deadlineMs;
+  const call = client.makeUnaryRequest<object, object>(
+    path,
+    serialize,
+    deserialize,
+    request,
+    new Metadata(),
+    { deadline },
+    (error, answer) => (error ? reject(error) : resolve(answer ?? {})),
+  );
+  return withCancel(
+    options.signal,
+    () => call.cancel(),
+    () => promise,
+  );
+}
+
+async function* callStream(
+  client: Client,
+  method: MethodCodec,
+  request: object,
+  options: Options,
+): AsyncGenerator<object> {
+  const { path, requestSerialize: serialize, responseDeserialize: deserialize } = method;
+  const deadline = Date.now() + options.deadlineMs;
+  const call = client.makeServerStreamRequest<object, object>(path, serialize, deserialize, request, { deadline });
+  const cancel = (): void => call.cancel();
+  options.signal?.addEventListener('abort', cancel, { once: true });
+  try {
+    for await (const message of call) yield message as object;
+  } finally {
+    options.signal?.removeEventListener('abort', cancel);
+    call.cancel();
+  }
+}
+
+async function withCancel<T>(signal: AbortSignal | undefined, cancel: () => void, work: () => Promise<T>): Promise<T> {
+  if (signal?.aborted) cancel();
+  signal?.addEventListener('abort', cancel, { once: true });
+  try {
+    return await work();
+  } finally {
+    signal?.removeEventListener('abort', cancel);
+  }
+}

@@ -1,0 +1,2 @@
+export { createLogger } from './logger.ts';
+export type { LoggerOptions } from './logger.ts';

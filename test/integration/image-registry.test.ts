@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { freePort, REGISTRY_USER } from '../support/registry.ts';
+import { imageLab, LIVE, startProxy, tinyImage } from './image-setup.ts';
+
+describe('registries', () => {
+  it('a mirror serves what its registry is asked for', async () => {
+    await using lab = await imageLab();
+    await lab.push('library/tiny:latest', tinyImage('a'));
+    const mirror = [{ location: lab.registry.host, insecure: true }];
+    await using images = await lab.open([{ prefix: 'docker.io', location: '127.0.0.1:1', mirror }]);
+    const image = await images.pull('tiny', undefined, LIVE);
+    assert.deepEqual(image.repoTags, ['docker.io/library/tiny:latest']);
+    assert.equal(images.find('tiny')?.id, image.id);
+    assert.equal(images.find('docker.io/tiny:latest')?.id, image.id);
+  });
+
+  it('another location serves a prefix, with the credentials for the registry', async () => {
+    await using lab = await imageLab({ auth: true });
+    await lab.push('mine/tiny:1', tinyImage('a'));
+    const location = `${lab.registry.host}/mine`;
+    await using images = await lab.open([{ prefix: 'registry.test/team', location, insecure: true }]);
+    const image = await images.pull('registry.test/team/tiny:1', REGISTRY_USER, LIVE);
+    assert.deepEqual(image.repoTags, ['registry.test/team/tiny:1']);
+  });
+
+  it('a blocked one is not asked, wherever it is', async () => {
+    await using lab = await imageLab();
+    await lab.push('tiny:1', tinyImage('a'));
+    const mirror = [{ location: lab.registry.host, insecure: true }];
+    const blocked = { prefix: 'registry.test', location: lab.registry.host, insecure: true, blocked: true, mirror };
+    await using images = await lab.open([blocked]);
+    const expected = { code: 'permission_denied', message: /registry\.test\/tiny:1: .*blocked/ };
+    await assert.rejects(images.pull('registry.test/tiny:1', undefined, LIVE), expected);
+  });
+
+  it('plain HTTP is refused unless the configuration allows it', async () => {
+    await using lab = await imageLab();
+    await lab.push('tiny:1', tinyImage('a'));
+    await using images = await lab.open([]);
+    const expected = { code: 'unavailable', message: /HTTP response to HTTPS/, hint: /insecure/ };
+    await assert.rejects(images.pull(`${lab.registry.host}/tiny:1`, undefined, LIVE), expected);
+  });
+
+  it('credentials come from the request, in each of their forms', async () => {
+    await using lab = await imageLab({ auth: true });
+    await lab.push('tiny:1', tinyImage('a'));
+    await using images = await lab.open();
+    const name = `${lab.registry.host}/tiny:1`;
+    await images.pull(name, REGISTRY_USER, LIVE);
+    const auth = Buffer.from(`${REGISTRY_USER.username}:${REGISTRY_USER.password}`).toString('base64');
+    await images.pull(name, { username: '', password: '', auth, identityToken: '' }, LIVE);
+  });
+
+  it('wrong and missing credentials are permission_denied, for an image that is here too', async () => {
+    await using lab = await imageLab({ auth: true });
+    await lab.push('tiny:1', tinyImage('a'));
+    await using images = await lab.open();
+    const name = `${lab.registry.host}/tiny:1`;
+    await images.pull(name, REGISTRY_USER, LIVE);
+    const expected = { code: 'permission_denied', message: /tiny:1: .*(?:unauthorized|authentication required)/ };
+    await assert.rejects(images.pull(name, { ...REGISTRY_USER, password: 'wrong' }, LIVE), expected);
+    await assert.rejects(images.pull(name, undefined, LIVE), expected);
+  });
+
+  it('a missing image or tag is not_found', async () => {
+    await using lab = await imageLab();
+    await lab.push('tiny:1', tinyImage('a'));
+    await using images = await lab.open();
+    for (const name of ['tiny:2', 'nothing:1', `tiny@sha256:${'0'.repeat(64)}`]) {
+      const pull = images.pull(`${lab.registry.host}/${name}`, undefined, LIVE);
+      await assert.rejects(pull, { code: 'not_found', message: new RegExp(`cannot pull .*${name}: .*unknown`) });
+    }
+  });
+
+  it('an unreachable, failing or throttling one is unavailable', async () => {
+    await using lab = await imageLab();
+    await using failing = await startProxy(lab.registry, ({ url }, answer) => {
+      answer.writeHead(url?.includes('busy') ? 429 : 503).end();
+      return true;
+    });
+    const closed = `127.0.0.1:${await freePort()}`;
+    await using images = await lab.open([{ prefix: failing.host, insecure: true }]);
+    for (const name of [`${closed}/tiny`, `${failing.host}/tiny`, 'registry.invalid/tiny']) {
+      await assert.rejects(images.pull(name, undefined, LIVE), { code: 'unavailable' }, name);
+    }
+  });
+
+  it('what is no image name is invalid_argument', async () => {
+    await using lab = await imageLab();
+    await using images = await lab.open();
+    await assert.rejects(images.pull('Not An Image', undefined, LIVE), { code: 'invalid_argument' });
+  });
+});
