@@ -14,9 +14,9 @@ step_cni() {
   ((EUID == 0)) || { say "warning: no CNI configuration in $directory; run bin/setup as root for one"; return 0; }
   local subnet
   subnet=$(free_subnet)
-  progress "no CNI configuration yet: writing $directory/10-caisson.conflist (bridge caisson0, $subnet)"
+  progress "no CNI configuration yet: writing $directory/99-caisson.conflist (bridge caisson0, $subnet)"
   say '      delete it when your cluster brings its own'
-  write_file "$directory/10-caisson.conflist" "$(cni_text "$subnet")"
+  write_file "$directory/99-caisson.conflist" "$(cni_text "$subnet")"
 }
 
 has_cni_config() {
