@@ -47,7 +47,6 @@ export async function startDaemon(config: Config, log: Logger): Promise<AsyncDis
     await openVms({
       config: config.vm,
       stateDir: config.state,
-      rootDir: config.root,
       log: log.child({ component: 'vm' }),
     }),
   );

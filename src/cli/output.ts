@@ -29,10 +29,17 @@ export function printTable(rows: readonly (readonly string[])[]): void {
 
 /** What failed, why, and what to do; a stack only for what is our own fault. */
 export function printError(error: unknown): void {
+  const answer = daemonsAnswer(error);
+  if (answer !== undefined) return note(`caisson: ${answer}`);
   note(`caisson: ${error instanceof Error ? error.message : String(error)}`);
   for (const cause of causes(error)) note(`  because: ${cause.split('\n')[0]}`);
   if (error instanceof CaissonError && error.hint !== undefined) note(`  to fix it: ${error.hint}`);
   if (!(error instanceof CaissonError) && error instanceof Error) note(error.stack ?? '');
+}
+
+/** What the daemon said, when the error came over gRPC; its stack is ours and says nothing. */
+function daemonsAnswer(error: unknown): string | undefined {
+  return error instanceof Error && 'details' in error && typeof error.details === 'string' ? error.details : undefined;
 }
 
 /** The messages below the outermost that say something it does not. */

@@ -72,3 +72,30 @@ function abortError(signal: AbortSignal): Error {
   if (reason instanceof CaissonError) return reason;
   return new CaissonError('cancelled', 'the operation was cancelled', { cause: reason });
 }
+
+/**
+ * Runs both side by side; a failure aborts the other one. Returns or throws the first failure when both have settled,
+ * so that whoever undoes them meets nothing half-made.
+ */
+export async function together<A, B>(
+  signal: AbortSignal,
+  first: (signal: AbortSignal) => Promise<A>,
+  second: (signal: AbortSignal) => Promise<B>,
+): Promise<[A, B]> {
+  const sibling = new AbortController();
+  const either = AbortSignal.any([signal, sibling.signal]);
+  let failure: { readonly error: unknown } | undefined;
+  const watch = async <T>(task: Promise<T>): Promise<T> => {
+    try {
+      return await task;
+    } catch (error) {
+      failure ??= { error };
+      sibling.abort(new CaissonError('cancelled', 'what goes with it has failed'));
+      throw error;
+    }
+  };
+  const tasks = [watch(first(either)), watch(second(either))] as const;
+  await Promise.allSettled(tasks);
+  if (failure) throw failure.error;
+  return Promise.all(tasks);
+}

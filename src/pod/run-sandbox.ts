@@ -1,10 +1,11 @@
 import { randomInt } from 'node:crypto';
 import { hostname as hostHostname } from 'node:os';
 import type { AgentClient, SandboxSettings } from '../agent/contracts.ts';
+import { together } from '../lib/async.ts';
 import { CaissonError, describeError } from '../lib/errors.ts';
 import { newId } from '../lib/ids.ts';
 import type { PodNetwork, PodNetworkRequest, PortMapping } from '../network/contracts.ts';
-import type { Vm } from '../vm/contracts.ts';
+import type { Vm, VmSpec } from '../vm/contracts.ts';
 import type { PodContext } from './context.ts';
 import type { PodSandboxConfig } from './contracts.ts';
 import { hostsFile, resolvConf } from './dns.ts';
@@ -76,38 +77,29 @@ async function build(
   const request = networkRequest(id, record, config);
   undo.defer(() => context.network.teardown(id));
   undo.defer(() => context.storage.removeScratch(id));
-  const [netns, scratch] = await allOrThrow(
-    context.network.prepare(request, signal),
-    context.storage.createScratch(id, record.uid, signal),
-  );
-  const attached = context.network.attach(request, netns, signal);
-  const booted = context.vms.start(
-    {
-      sandboxId: id,
-      cid: record.cid,
-      uid: record.uid,
-      vcpus: record.vcpus,
-      memoryMib: record.memoryMib,
-      // the guest takes the MAC of the CNI interface over when it is configured
-      network: { ...netns, mac: '02:00:00:00:00:01' },
-      disks: [{ serial: SCRATCH_SERIAL, path: scratch.path, format: scratch.format, readOnly: false }],
-    },
+  const [netns, scratch] = await together(
     signal,
+    (either) => context.network.prepare(request, either),
+    (either) => context.storage.createScratch(id, record.uid, either),
   );
-  booted.then(
-    (vm) => undo.use(vm),
-    () => undefined,
+  const spec: VmSpec = {
+    sandboxId: id,
+    cid: record.cid,
+    uid: record.uid,
+    vcpus: record.vcpus,
+    memoryMib: record.memoryMib,
+    // the guest takes the MAC of the CNI interface over when it is configured
+    network: { ...netns, mac: '02:00:00:00:00:01' },
+    disks: [{ serial: SCRATCH_SERIAL, path: scratch.path, format: scratch.format, readOnly: false }],
+  };
+  const [vm, network] = await together(
+    signal,
+    async (either) => undo.use(await context.vms.start(spec, either)),
+    (either) => context.network.attach(request, netns, either),
   );
-  const [vm, network] = await allOrThrow(booted, attached);
   const agent = undo.use(context.connectAgent(vm.agentSocket));
   await agent.configureSandbox(await settings(id, config, network), signal);
   return { vm, agent, network };
-}
-
-/** Promise.all that waits for all to settle, so that the undo meets nothing half-made. */
-async function allOrThrow<A, B>(a: Promise<A>, b: Promise<B>): Promise<[A, B]> {
-  await Promise.allSettled([a, b]);
-  return Promise.all([a, b]);
 }
 
 async function settings(id: string, config: PodSandboxConfig, network: PodNetwork): Promise<SandboxSettings> {

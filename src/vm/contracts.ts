@@ -66,3 +66,6 @@ export interface VmPort extends AsyncDisposable {
   accelerator(): { readonly kind: Accelerator; readonly reason: string } | undefined;
   readonly transport: VsockTransport;
 }
+
+/** The file that remembers what the last probe of the accelerator found: with this guest image, on this host. */
+export const probeMemory = (guestImage: string): string => `${guestImage}.accelerator.json`;

@@ -9,15 +9,13 @@ import type { Logger } from '../lib/logger.ts';
 import { isRunning } from '../lib/processes.ts';
 import { chooseAccelerator, type AcceleratorChoice } from './accelerator.ts';
 import { bootMachine, type BootOptions } from './boot.ts';
-import type { VmPort, VmSpec, VsockTransport } from './contracts.ts';
+import { probeMemory, type VmPort, type VmSpec, type VsockTransport } from './contracts.ts';
 import { connectMachine, killAll } from './machine.ts';
 
 export interface VmsOptions {
   readonly config: Config['vm'];
   /** of running VMs, one directory each */
   readonly stateDir: string;
-  /** remembers the accelerator */
-  readonly rootDir: string;
   readonly log: Logger;
 }
 
@@ -46,7 +44,7 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     memoryMib: config.memory_mib,
     disks: [],
   };
-  const memoryFile = join(options.rootDir, 'accelerator.json');
+  const memoryFile = probeMemory(config.guest_image);
   let chosen: AcceleratorChoice | undefined;
   let choosing: Promise<AcceleratorChoice> | undefined;
   const choose = async (): Promise<AcceleratorChoice> => {

@@ -6,7 +6,7 @@ import { describe, it, type TestContext } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
 import type { Image } from '../../src/image/contracts.ts';
 import { run } from '../../src/lib/exec.ts';
-import { makeTar, sha256, writeLayout, type Compression, type TarEntry } from '../support/images.ts';
+import { makeTar, sha256, writeLayout, type Compression, type TarEntry } from '../../images/layout.ts';
 import { filesOf, imageLab, LIVE, tinyImage, type ImageLab } from './image-setup.ts';
 
 const ROOT: TarEntry = { name: './', type: 'directory' };

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { busyboxImage } from '../../images/test/busybox.ts';
+import { busyboxImage } from '../../images/busybox.ts';
 import { run } from '../../src/lib/exec.ts';
-import { makeTar, writeLayout, writeMultiPlatformLayout } from '../support/images.ts';
+import { makeTar, writeLayout, writeMultiPlatformLayout } from '../../images/layout.ts';
 import { areLayersThere, filesOf, imageLab, LIVE, tinyImage } from './image-setup.ts';
 
 describe('loading', () => {

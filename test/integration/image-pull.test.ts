@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { busyboxImage } from '../../images/test/busybox.ts';
-import { writeLayout, writeMultiPlatformLayout } from '../support/images.ts';
+import { busyboxImage } from '../../images/busybox.ts';
+import { writeLayout, writeMultiPlatformLayout } from '../../images/layout.ts';
 import { areLayersThere, filesOf, imageLab, LIVE, startProxy, tinyImage } from './image-setup.ts';
 
 describe('pulling an image', () => {

@@ -9,7 +9,7 @@ import type { Image, ImagePort } from '../../src/image/contracts.ts';
 import { exists, removeTree } from '../../src/lib/files.ts';
 import type { Logger } from '../../src/lib/logger.ts';
 import { openStore } from '../../src/state/index.ts';
-import { writeLayout, type ImageSpec, type TarEntry, type WrittenImage } from '../support/images.ts';
+import { writeLayout, type ImageSpec, type TarEntry, type WrittenImage } from '../../images/layout.ts';
 import { startRegistry, type TestRegistry } from '../support/registry.ts';
 
 /** Like the entries of `[[image.registry]]` in the configuration file. */

@@ -152,10 +152,9 @@ describe('doctor', () => {
   });
 
   it('believes the last probe and not /dev/kvm', async () => {
-    const args = await isolated();
-    await mkdir(join(directory, 'root'));
+    const args = await isolated(`[vm]\nguest_image = "${directory}/guest"\n`);
     const probe = { key: 'k', choice: { kind: 'tcg', cpuModel: 'max', reason: 'a guest did not boot with KVM' } };
-    await writeFile(join(directory, 'root/accelerator.json'), JSON.stringify(probe));
+    await writeFile(join(directory, 'guest.accelerator.json'), JSON.stringify(probe));
     const { stdout } = await cli([...args, 'doctor']);
     assert.match(stdout, /^warn {2}accelerator +tcg: a guest did not boot with KVM$/m);
   });

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
 import { describeImage, readLayout } from '../../src/image/manifest.ts';
 import { removeTree } from '../../src/lib/files.ts';
-import { sha256 } from '../support/images.ts';
+import { sha256 } from '../../images/layout.ts';
 
 const directory = await mkdtemp(join(tmpdir(), 'caisson-manifest-'));
 after(() => removeTree(directory));

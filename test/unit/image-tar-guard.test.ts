@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { tarGuard, TAR_LIMITS, type TarLimits, type TarSummary } from '../../src/image/tar-guard.ts';
-import { makeTar, type TarEntry } from '../support/images.ts';
+import { makeTar, type TarEntry } from '../../images/layout.ts';
 
 async function inspect(tar: Buffer, limits: Partial<TarLimits> = {}, step = tar.length): Promise<TarSummary> {
   const guard = tarGuard({ ...TAR_LIMITS, ...limits });

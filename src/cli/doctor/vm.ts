@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { Config } from '../../config/schema.ts';
 import { exists, ignoreMissing, readFileIfExists } from '../../lib/files.ts';
+import { probeMemory } from '../../vm/contracts.ts';
 import { fail, findProgram, ok, programCheck, SETUP, versionText, warn } from './check.ts';
 import type { Check, Finding } from './check.ts';
 
@@ -21,9 +22,9 @@ export const vmChecks: readonly Check[] = [
 ];
 
 /** /dev/kvm can exist where no guest boots with it, so it proves nothing: only a guest that has booted does. */
-async function findAccelerator({ vm, root }: Config): Promise<Finding> {
+async function findAccelerator({ vm }: Config): Promise<Finding> {
   if (vm.accelerator !== 'auto') return ok(`${vm.accelerator}, as configured`);
-  const probed = await readFileIfExists(join(root, 'accelerator.json')).catch(() => undefined);
+  const probed = await readFileIfExists(probeMemory(vm.guest_image)).catch(() => undefined);
   const { kind, reason } = parseProbe(probed);
   if (kind === 'kvm') return ok(`kvm: ${reason}`);
   if (kind === 'tcg')

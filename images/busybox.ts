@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises';
-import { run } from '../../src/lib/exec.ts';
-import type { ImageSpec, TarEntry } from '../../test/support/images.ts';
+import { run } from '../src/lib/exec.ts';
+import type { ImageSpec, TarEntry } from './layout.ts';
 
 const BUSYBOX = '/bin/busybox';
 const DIRECTORIES = ['bin', 'dev', 'etc', 'home', 'proc', 'root', 'run', 'sys', 'usr', 'usr/bin', 'var'];
