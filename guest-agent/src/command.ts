@@ -7,14 +7,18 @@ const MAX_STDERR_BYTES = 16 * 1024;
 export async function runCommand(command: string, args: readonly string[], input = ''): Promise<void> {
   const child = startChild(command, args, { stdio: ['pipe', 'ignore', 'pipe'] });
   let stderr = '';
-  child.stderr!.setEncoding('utf8').on('data', (text: string) => {
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
     stderr = (stderr + text).slice(-MAX_STDERR_BYTES);
   });
-  child.stdin!.on('error', () => undefined); // a program that does not read its input says why on stderr
-  child.stdin!.end(input);
+  child.stdin?.on('error', () => undefined); // a program that does not read its input says why on stderr
+  child.stdin?.end(input);
   const code = await new Promise<number>((resolve, reject) => {
     child.once('error', reject);
     child.once('close', (status, signal) => resolve(status ?? (signal ? 128 : -1)));
   });
-  if (code !== 0) throw new CaissonError('internal', `${command} ${args[0] ?? ''} failed in the guest: ${stderr.trim() || `exit code ${code}`}`);
+  if (code !== 0)
+    throw new CaissonError(
+      'internal',
+      `${command} ${args[0] ?? ''} failed in the guest: ${stderr.trim() || `exit code ${code}`}`,
+    );
 }

@@ -51,7 +51,8 @@ export interface CreateRequest {
 
 export async function createContainer(request: CreateRequest): Promise<ResolvedUser> {
   const { id } = request;
-  if (!/^[0-9a-f]{8,64}$/.test(id)) throw new CaissonError('invalid_argument', 'a container id is 8 to 64 hexadecimal digits');
+  if (!/^[0-9a-f]{8,64}$/.test(id))
+    throw new CaissonError('invalid_argument', 'a container id is 8 to 64 hexadecimal digits');
   if (containers.has(id)) throw new CaissonError('already_exists', `container ${id} exists`);
   try {
     const rootfs = await mountRootfs(id, request.layerSerials);
@@ -60,7 +61,16 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
     await writeFile(containerPaths(id).spec, JSON.stringify(spec));
     const { promise: exited, resolve: resolveExit } = Promise.withResolvers<ExitReport>();
     const output = new ContainerOutput();
-    containers.set(id, { id, spec, stdin: request.stdin, output, exited, resolveExit, pid: undefined, exit: undefined });
+    containers.set(id, {
+      id,
+      spec,
+      stdin: request.stdin,
+      output,
+      exited,
+      resolveExit,
+      pid: undefined,
+      exit: undefined,
+    });
     return user;
   } catch (error) {
     await unmountRootfs(id);
@@ -71,7 +81,8 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
 /** Returns the process's pid in the guest's root pid namespace. */
 export async function startContainer(id: string): Promise<number> {
   const container = getContainer(id);
-  if (container.pid !== undefined) throw new CaissonError('failed_precondition', `container ${id} has been started before`);
+  if (container.pid !== undefined)
+    throw new CaissonError('failed_precondition', `container ${id} has been started before`);
   const { home } = containerPaths(id);
   await mkdir(home, { recursive: true });
   const terminal = container.spec.process.terminal === true;

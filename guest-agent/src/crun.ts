@@ -32,7 +32,10 @@ export interface LaunchOptions {
  * Runs `crun <args>` detached: it returns when the process runs, and the process is then a child of the agent.
  * Throws `not_found` when there is no such command, `permission_denied` when it cannot be executed.
  */
-export async function launch(args: (extra: readonly string[]) => readonly string[], options: LaunchOptions): Promise<StartedProcess> {
+export async function launch(
+  args: (extra: readonly string[]) => readonly string[],
+  options: LaunchOptions,
+): Promise<StartedProcess> {
   const pidFile = `${options.scratchPath}.pid`;
   const logFile = `${options.scratchPath}.log`;
   const extra = ['--pid-file', pidFile];
@@ -58,7 +61,8 @@ const startOnPipes: Start = async (command, extra, args, options, logFile) => {
   const stdin = options.stdin ? pipe() : undefined;
   const stdout = pipe();
   const stderr = pipe();
-  const closeOurs = (): void => [stdin?.write, stdout.read, stderr.read].forEach((fd) => fd !== undefined && closeSync(fd));
+  const closeOurs = (): void =>
+    [stdin?.write, stdout.read, stderr.read].forEach((fd) => fd !== undefined && closeSync(fd));
   try {
     await crun([...command, ...args(extra)], [stdin?.read ?? 'ignore', stdout.write, stderr.write], logFile);
     return { stdin: stdin?.write, stdout: stdout.read, stderr: stderr.read };
@@ -74,7 +78,11 @@ const startOnTerminal: Start = async (command, extra, args, options, logFile) =>
   const socketPath = `${options.scratchPath}.tty`;
   const listener = unixListener(socketPath);
   try {
-    await crun([...command, ...args([...extra, '--console-socket', socketPath])], ['ignore', 'ignore', 'ignore'], logFile);
+    await crun(
+      [...command, ...args([...extra, '--console-socket', socketPath])],
+      ['ignore', 'ignore', 'ignore'],
+      logFile,
+    );
     // crun has connected and sent the master before it ended, so nothing here waits
     const { connection, fd } = receiveFd(listener);
     closeSync(connection);
@@ -97,7 +105,10 @@ async function crun(args: readonly string[], stdio: ('ignore' | number)[], logFi
 
 /** crun's own words: `<time> error: executable file `x` not found in $PATH: No such file or directory`. */
 function crunError(log: string, code: number): CaissonError {
-  const lines = log.trim().split('\n').map((line) => line.replace(/^\S+Z?:? *(?=\S)/, (prefix) => (/^\d{4}-/.test(prefix) ? '' : prefix)));
+  const lines = log
+    .trim()
+    .split('\n')
+    .map((line) => line.replace(/^\S+Z?:? *(?=\S)/, (prefix) => (/^\d{4}-/.test(prefix) ? '' : prefix)));
   const words = lines.at(-1)?.trim() || `exit code ${code}`;
   if (/executable file|cannot find|exec .*No such file or directory|executable path/i.test(words)) {
     return new CaissonError(/Permission denied/i.test(words) ? 'permission_denied' : 'not_found', words);
@@ -108,7 +119,11 @@ function crunError(log: string, code: number): CaissonError {
 
 /** Kills what is left of a container and forgets it. */
 export async function crunDelete(id: string): Promise<void> {
-  const child = startChild('/usr/bin/crun', ['--root', paths.crunRoot, '--cgroup-manager=cgroupfs', 'delete', '--force', id], { stdio: 'ignore' });
+  const child = startChild(
+    '/usr/bin/crun',
+    ['--root', paths.crunRoot, '--cgroup-manager=cgroupfs', 'delete', '--force', id],
+    { stdio: 'ignore' },
+  );
   await new Promise<void>((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', () => resolve());

@@ -29,16 +29,27 @@ let execCount = 0;
  * Runs a command in a running container, in a cgroup of its own so that a timeout or an abort kills all that it
  * started. A command that is not there ends with 127 and a line on stderr, as in a shell.
  */
-export async function execSync(id: string, command: readonly string[], timeoutMs: number, output: ExecOutput, signal: AbortSignal): Promise<ExecEnd> {
+export async function execSync(
+  id: string,
+  command: readonly string[],
+  timeoutMs: number,
+  output: ExecOutput,
+  signal: AbortSignal,
+): Promise<ExecEnd> {
   const container = getContainer(id);
-  if (container.pid === undefined || container.exit) throw new CaissonError('failed_precondition', `container ${id} is not running`);
+  if (container.pid === undefined || container.exit)
+    throw new CaissonError('failed_precondition', `container ${id} is not running`);
   const name = `exec-${++execCount}`;
   const cgroup = `${containerPaths(id).cgroup}/${name}`;
   try {
     const started = await startExec(container, command, name, cgroup);
     return await supervise(started, cgroup, timeoutMs, output, signal);
   } catch (error) {
-    const code = isCaissonError(error, 'not_found') ? NOT_FOUND_EXIT : isCaissonError(error, 'permission_denied') ? NOT_EXECUTABLE_EXIT : undefined;
+    const code = isCaissonError(error, 'not_found')
+      ? NOT_FOUND_EXIT
+      : isCaissonError(error, 'permission_denied')
+        ? NOT_EXECUTABLE_EXIT
+        : undefined;
     if (code === undefined) throw error;
     output.write('stderr', Buffer.from(`${(error as Error).message}\n`));
     return { code, timedOut: false };
@@ -47,26 +58,46 @@ export async function execSync(id: string, command: readonly string[], timeoutMs
   }
 }
 
-async function startExec(container: Container, command: readonly string[], name: string, cgroup: string): Promise<StartedProcess> {
+async function startExec(
+  container: Container,
+  command: readonly string[],
+  name: string,
+  cgroup: string,
+): Promise<StartedProcess> {
   const { home } = containerPaths(container.id);
   const processFile = `${home}/${name}.json`;
   await mkdir(cgroup, { recursive: true });
   await writeFile(processFile, JSON.stringify({ ...container.spec.process, terminal: false, args: command }));
   try {
-    return await launch((extra) => ['exec', '--detach', '--process', processFile, '--cgroup', name, ...extra, container.id], {
-      scratchPath: `${home}/${name}`,
-      terminal: false,
-      stdin: false,
-    });
+    return await launch(
+      (extra) => ['exec', '--detach', '--process', processFile, '--cgroup', name, ...extra, container.id],
+      {
+        scratchPath: `${home}/${name}`,
+        terminal: false,
+        stdin: false,
+      },
+    );
   } finally {
     await rm(processFile, { force: true });
   }
 }
 
-async function supervise(started: StartedProcess, cgroup: string, timeoutMs: number, output: ExecOutput, signal: AbortSignal): Promise<ExecEnd> {
+async function supervise(
+  started: StartedProcess,
+  cgroup: string,
+  timeoutMs: number,
+  output: ExecOutput,
+  signal: AbortSignal,
+): Promise<ExecEnd> {
   let timedOut = false;
   const kill = (): void => void killCgroup(cgroup);
-  const timer = timeoutMs > 0 ? setTimeout(() => { timedOut = true; kill(); }, timeoutMs) : undefined;
+  const timer =
+    timeoutMs > 0
+      ? setTimeout(() => {
+          timedOut = true;
+          kill();
+        }, timeoutMs)
+      : undefined;
   signal.addEventListener('abort', kill, { once: true });
   if (signal.aborted) kill();
   const sources = [forward('stdout', started.streams.stdout, output)];
@@ -84,7 +115,11 @@ async function supervise(started: StartedProcess, cgroup: string, timeoutMs: num
   }
 }
 
-function forward(stream: 'stdout' | 'stderr', fd: number, output: ExecOutput): { socket: Socket; closed: Promise<void> } {
+function forward(
+  stream: 'stdout' | 'stderr',
+  fd: number,
+  output: ExecOutput,
+): { socket: Socket; closed: Promise<void> } {
   const socket = new Socket({ fd, readable: true, writable: false });
   socket.on('data', (data: Buffer) => {
     if (output.write(stream, data)) return;

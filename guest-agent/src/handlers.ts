@@ -21,10 +21,13 @@ export function fail(error: unknown): Partial<ServiceError> {
   return { code: statusOf[isCaissonError(error) ? error.code : full], details: describeError(error) };
 }
 
-const isErrnoNoSpace = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'ENOSPC';
+const isErrnoNoSpace = (error: unknown): boolean =>
+  error instanceof Error && 'code' in error && error.code === 'ENOSPC';
 
 /** A promise-returning function as a gRPC handler. */
-export function unary<Request, Response>(handle: (request: Request) => Promise<Response>): handleUnaryCall<Request, Response> {
+export function unary<Request, Response>(
+  handle: (request: Request) => Promise<Response>,
+): handleUnaryCall<Request, Response> {
   return (call, callback) => {
     handle(call.request).then(
       (response) => callback(null, response),

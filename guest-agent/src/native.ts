@@ -11,7 +11,9 @@ const c = {
   recvmsg: libc.func('long recvmsg(int fd, uint8_t *message, int flags)'),
   setsockopt: libc.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t length)'),
   pipe2: libc.func('int pipe2(uint8_t *fds, int flags)'),
-  mount: libc.func('int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)'),
+  mount: libc.func(
+    'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
+  ),
   umount2: libc.func('int umount2(const char *target, int flags)'),
   waitid: libc.func('int waitid(int idtype, uint32_t id, uint8_t *info, int options)'),
   sethostname: libc.func('int sethostname(const char *name, size_t length)'),
@@ -69,17 +71,18 @@ export function receiveFd(listener: number): { readonly connection: number; read
   const data = Buffer.alloc(4096);
   const control = Buffer.alloc(64);
   const vector = Buffer.alloc(16);
-  vector.writeBigUInt64LE(koffi.address(data) as bigint, 0);
+  vector.writeBigUInt64LE(koffi.address(data), 0);
   vector.writeBigUInt64LE(BigInt(data.length), 8);
   const message = Buffer.alloc(56); // struct msghdr
-  message.writeBigUInt64LE(koffi.address(vector) as bigint, 16);
+  message.writeBigUInt64LE(koffi.address(vector), 16);
   message.writeBigUInt64LE(1n, 24);
-  message.writeBigUInt64LE(koffi.address(control) as bigint, 32);
+  message.writeBigUInt64LE(koffi.address(control), 32);
   message.writeBigUInt64LE(BigInt(control.length), 40);
   const MSG_CMSG_CLOEXEC = 0x40000000;
   check('recvmsg', c.recvmsg(connection, message, MSG_CMSG_CLOEXEC));
   const SCM_RIGHTS = 1;
-  if (control.readBigUInt64LE(0) < 20n || control.readInt32LE(12) !== SCM_RIGHTS) throw new Error('recvmsg: no descriptor came');
+  if (control.readBigUInt64LE(0) < 20n || control.readInt32LE(12) !== SCM_RIGHTS)
+    throw new Error('recvmsg: no descriptor came');
   return { connection, fd: control.readInt32LE(16) };
 }
 
@@ -90,7 +93,16 @@ export function pipe(): { readonly read: number; readonly write: number } {
   return { read: fds.readInt32LE(0), write: fds.readInt32LE(4) };
 }
 
-export const mountFlags = { readOnly: 1, nosuid: 2, nodev: 4, noexec: 8, remount: 32, bind: 4096, recursive: 16384, private: 1 << 18 };
+export const mountFlags = {
+  readOnly: 1,
+  nosuid: 2,
+  nodev: 4,
+  noexec: 8,
+  remount: 32,
+  bind: 4096,
+  recursive: 16384,
+  private: 1 << 18,
+};
 
 export function mount(source: string, target: string, type: string, flags: number, data: string): void {
   const syscall = `mount of ${source} on ${target}`;

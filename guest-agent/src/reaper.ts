@@ -54,5 +54,6 @@ function drain(): void {
 
 function remember(pid: number, code: number): void {
   early.set(pid, code);
-  if (early.size > MAX_EARLY) early.delete(early.keys().next().value!);
+  const [oldest] = early.keys();
+  if (early.size > MAX_EARLY && oldest !== undefined) early.delete(oldest);
 }

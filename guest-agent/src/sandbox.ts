@@ -38,10 +38,13 @@ async function configureNetwork(config: Interface__Output | null): Promise<void>
   if (config) {
     const device = 'eth0';
     commands.push(`link set dev ${device} address ${config.mac}`, `link set dev ${device} mtu ${config.mtu} up`);
-    for (const address of config.addresses) commands.push(`addr add ${address} dev ${device}${address.includes(':') ? ' nodad' : ''}`);
-    for (const { ip, mac } of config.neighbours) commands.push(`neigh replace ${ip} lladdr ${mac} dev ${device} nud permanent`);
+    for (const address of config.addresses)
+      commands.push(`addr add ${address} dev ${device}${address.includes(':') ? ' nodad' : ''}`);
+    for (const { ip, mac } of config.neighbours)
+      commands.push(`neigh replace ${ip} lladdr ${mac} dev ${device} nud permanent`);
     for (const route of config.routes) commands.push(routeCommand(route, device));
-    if (config.name !== device) commands.push(`link set dev ${device} down`, `link set dev ${device} name ${config.name}`);
+    if (config.name !== device)
+      commands.push(`link set dev ${device} down`, `link set dev ${device} name ${config.name}`);
   }
   await runCommand('/usr/sbin/ip', ['-batch', '-'], `${commands.join('\n')}\n`);
 }
@@ -80,6 +83,10 @@ async function setSysctl(name: string, value: string): Promise<void> {
   try {
     await writeFile(`/proc/sys/${name.replaceAll('.', '/')}`, value, { flag: 'r+' });
   } catch (error) {
-    throw new CaissonError('invalid_argument', `sysctl ${name} cannot be set to ${JSON.stringify(value)} in the guest`, { cause: error });
+    throw new CaissonError(
+      'invalid_argument',
+      `sysctl ${name} cannot be set to ${JSON.stringify(value)} in the guest`,
+      { cause: error },
+    );
   }
 }

@@ -30,8 +30,11 @@ export function makeServer(): grpc.Server {
 
 function loadService(): grpc.ServiceDefinition {
   // beside the bundle in the image, in its own folder in a checkout
-  const places = [join(import.meta.dirname, 'agent.proto'), join(import.meta.dirname, '../../proto/agent/v1/agent.proto')];
-  const path = places.find((place) => existsSync(place)) ?? places[0]!;
+  const places = [
+    join(import.meta.dirname, 'agent.proto'),
+    join(import.meta.dirname, '../../proto/agent/v1/agent.proto'),
+  ];
+  const path = places.find((place) => existsSync(place)) ?? 'agent.proto';
   const definition = loadSync(path, { keepCase: true, longs: String, enums: String, defaults: true, oneofs: true });
   const root = grpc.loadPackageDefinition(definition) as unknown as ProtoGrpcType;
   return root.caisson.agent.v1.Agent.service;
@@ -71,7 +74,9 @@ const handlers: AgentHandlers = {
 
   StartContainer: unary(async (request) => ({ pid: await containers.startContainer(request.id) })),
 
-  SignalContainer: unary(async ({ id, signal, all }) => ({ ignored: await containers.signalContainer(id, signal, all) })),
+  SignalContainer: unary(async ({ id, signal, all }) => ({
+    ignored: await containers.signalContainer(id, signal, all),
+  })),
 
   WaitContainer: unary(async (request) => ({ exit: exitMessage(await containers.getContainer(request.id).exited) })),
 
@@ -81,8 +86,11 @@ const handlers: AgentHandlers = {
   }),
 
   GetStats: unary(async (request) => {
-    const ids = request.container_ids.length > 0 ? request.container_ids : [...containers.allContainers()].map(({ id }) => id);
-    const stats = await Promise.all(ids.map(async (id) => ({ id, stats: await readStats(containers.getContainer(id).id) })));
+    const ids =
+      request.container_ids.length > 0 ? request.container_ids : [...containers.allContainers()].map(({ id }) => id);
+    const stats = await Promise.all(
+      ids.map(async (id) => ({ id, stats: await readStats(containers.getContainer(id).id) })),
+    );
     return {
       time_ns: String(BigInt(Date.now()) * 1_000_000n),
       containers: stats.map(({ id, stats: s }) => ({
@@ -99,7 +107,8 @@ const handlers: AgentHandlers = {
   ContainerOutput: (call) => {
     let detach = (): void => undefined;
     const reader: OutputReader = {
-      chunk: ({ stream, data, endOffset, timeNs }) => call.write({ stream, data, end_offset: endOffset, time_ns: String(timeNs) }),
+      chunk: ({ stream, data, endOffset, timeNs }) =>
+        call.write({ stream, data, end_offset: endOffset, time_ns: String(timeNs) }),
       end: () => call.end(),
     };
     let output: containers.Container['output'] | undefined;

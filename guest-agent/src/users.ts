@@ -44,15 +44,22 @@ export async function resolveUser(rootfs: string, request: UserRequest): Promise
   const gid = request.gid ?? (groupPart === '' ? entry.gid : findGroup(groups, groupPart));
   const supplemental = new Set([...request.supplementalGroups].map((id) => checkId(id, 'supplemental group')));
   if (!request.strictGroups) {
-    for (const group of groups) if (entry.name !== '' && group.members.includes(entry.name)) supplemental.add(group.gid);
+    for (const group of groups)
+      if (entry.name !== '' && group.members.includes(entry.name)) supplemental.add(group.gid);
   }
-  return { uid: entry.uid, gid: checkId(gid, 'group'), supplementalGroups: [...supplemental], home: entry.home || undefined };
+  return {
+    uid: entry.uid,
+    gid: checkId(gid, 'group'),
+    supplementalGroups: [...supplemental],
+    home: entry.home || undefined,
+  };
 }
 
 function findUser(passwd: readonly PasswdEntry[], user: string): PasswdEntry {
   if (!/^\d+$/.test(user)) {
     const entry = passwd.find(({ name }) => name === user);
-    if (!entry) throw new CaissonError('invalid_argument', `user ${JSON.stringify(user)} is not in the image's /etc/passwd`);
+    if (!entry)
+      throw new CaissonError('invalid_argument', `user ${JSON.stringify(user)} is not in the image's /etc/passwd`);
     return entry;
   }
   const uid = checkId(Number(user), 'user');
@@ -62,7 +69,8 @@ function findUser(passwd: readonly PasswdEntry[], user: string): PasswdEntry {
 function findGroup(groups: readonly GroupEntry[], group: string): number {
   if (/^\d+$/.test(group)) return checkId(Number(group), 'group');
   const entry = groups.find(({ name }) => name === group);
-  if (!entry) throw new CaissonError('invalid_argument', `group ${JSON.stringify(group)} is not in the image's /etc/group`);
+  if (!entry)
+    throw new CaissonError('invalid_argument', `group ${JSON.stringify(group)} is not in the image's /etc/group`);
   return entry.gid;
 }
 
@@ -72,11 +80,20 @@ function checkId(id: number, what: string): number {
 }
 
 function parsePasswd(text: string): PasswdEntry[] {
-  return records(text, 7).map(([name = '', , uid, gid, , home = '']) => ({ name, uid: Number(uid), gid: Number(gid), home }));
+  return records(text, 7).map(([name = '', , uid, gid, , home = '']) => ({
+    name,
+    uid: Number(uid),
+    gid: Number(gid),
+    home,
+  }));
 }
 
 function parseGroup(text: string): GroupEntry[] {
-  return records(text, 4).map(([name = '', , gid, members = '']) => ({ name, gid: Number(gid), members: members.split(',') }));
+  return records(text, 4).map(([name = '', , gid, members = '']) => ({
+    name,
+    gid: Number(gid),
+    members: members.split(','),
+  }));
 }
 
 function records(text: string, fields: number): string[][] {
@@ -94,10 +111,12 @@ async function readSmallFile(rootfs: string, name: string): Promise<string> {
     await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     const stat = await file.stat();
     if (!stat.isFile()) return '';
-    if (stat.size > MAX_FILE_BYTES) throw new CaissonError('invalid_argument', `the image's /${name} is larger than 1 MiB`);
+    if (stat.size > MAX_FILE_BYTES)
+      throw new CaissonError('invalid_argument', `the image's /${name} is larger than 1 MiB`);
     return (await file.readFile('utf8')).slice(0, MAX_FILE_BYTES);
   } catch (error) {
-    if (isErrno(error, 'ENOENT') || isErrno(error, 'ENOTDIR') || isErrno(error, 'ELOOP') || isErrno(error, 'ENXIO')) return '';
+    if (isErrno(error, 'ENOENT') || isErrno(error, 'ENOTDIR') || isErrno(error, 'ELOOP') || isErrno(error, 'ENXIO'))
+      return '';
     throw error;
   }
 }

@@ -110,7 +110,8 @@ async function extractPackages(root: string): Promise<Record<string, string>> {
   const versions: Record<string, string> = {};
   for (const file of await readdir(join(root, 'var/cache/apt/archives'))) {
     const [name, version] = file.split('_');
-    if (file.endsWith('.deb') && name !== undefined && version !== undefined) versions[name] = decodeURIComponent(version);
+    if (file.endsWith('.deb') && name !== undefined && version !== undefined)
+      versions[name] = decodeURIComponent(version);
   }
   await Promise.all(['var/cache', 'var/lib/apt'].map((path) => removeTree(join(root, path))));
   return versions;
@@ -144,17 +145,23 @@ async function installAgent(root: string, agent: Buffer): Promise<void> {
   await rm(join(root, 'usr', guestPaths.init), { force: true });
   await copyFile(join(here, 'root-init'), join(root, 'usr', guestPaths.init));
   await chmod(join(root, 'usr', guestPaths.init), 0o755);
-  for (const [link, target] of Object.entries({ bin: 'usr/bin', sbin: 'usr/sbin', lib: 'usr/lib', lib64: 'usr/lib64' })) {
+  for (const [link, target] of Object.entries({
+    bin: 'usr/bin',
+    sbin: 'usr/sbin',
+    lib: 'usr/lib',
+    lib64: 'usr/lib64',
+  })) {
     if (!(await exists(join(root, link)))) await run('ln', ['-s', target, join(root, link)]);
   }
-  for (const path of ['proc', 'sys', 'dev', 'run', 'tmp', 'root', 'l', 'usr/bin']) await mkdir(join(root, path), { recursive: true });
+  for (const path of ['proc', 'sys', 'dev', 'run', 'tmp', 'root', 'l', 'usr/bin'])
+    await mkdir(join(root, path), { recursive: true });
   await writeFile(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
   await writeFile(join(root, 'etc/group'), 'root:x:0:\n');
 }
 
 async function hashInputs(agent: Buffer): Promise<string> {
   const hash = createHash('sha256').update(agent);
-  for (const file of (await readdir(here)).sort()) hash.update(file).update(await readFile(join(here, file)));
+  for (const file of (await readdir(here)).toSorted()) hash.update(file).update(await readFile(join(here, file)));
   const binaries = [nodeBinary, ...nativeFiles.map((file) => join(repository, 'node_modules', file))];
   for (const file of [...binaries, join(repository, 'proto/agent/v1/agent.proto')]) hash.update(await readFile(file));
   return hash.digest('hex');

@@ -23,7 +23,13 @@ export async function makeInitramfs(input: InitramfsInput): Promise<void> {
   for (const module of order) await copyFile(join(input.modules, module), join(tree, basename(module)));
   await writeFile(join(tree, 'modules'), order.map((module) => `/${basename(module)}\n`).join(''));
   await run('chmod', ['755', join(tree, 'init'), join(tree, 'bin/busybox')]);
-  await run('sh', ['-c', 'cd "$1" && find . | LC_ALL=C sort | cpio --quiet -R 0:0 --reproducible -o -H newc > "$2"', 'sh', tree, input.output]);
+  await run('sh', [
+    '-c',
+    'cd "$1" && find . | LC_ALL=C sort | cpio --quiet -R 0:0 --reproducible -o -H newc > "$2"',
+    'sh',
+    tree,
+    input.output,
+  ]);
   await run('rm', ['-r', tree]);
 }
 
@@ -36,10 +42,12 @@ export function loadOrder(dep: string, names: readonly string[]): string[] {
   }
   const order = new Set<string>();
   for (const name of names) {
-    const path = dependencies.keys().find((candidate) => basename(candidate, '.ko').replaceAll('-', '_') === name.replaceAll('-', '_'));
+    const path = dependencies
+      .keys()
+      .find((candidate) => basename(candidate, '.ko').replaceAll('-', '_') === name.replaceAll('-', '_'));
     if (path === undefined) throw new CaissonError('internal', `the kernel has no module ${name}`);
     // modules.dep lists the nearest first
-    for (const needed of dependencies.get(path)!.toReversed()) order.add(needed);
+    for (const needed of (dependencies.get(path) ?? []).toReversed()) order.add(needed);
     order.add(path);
   }
   return [...order];

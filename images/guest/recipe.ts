@@ -42,4 +42,8 @@ export const rootModules = [
 ] as const;
 
 /** Where things are in the root. */
-export const guestPaths = { node: '/usr/lib/caisson/node', agent: '/usr/lib/caisson/agent.cjs', init: '/sbin/init' } as const;
+export const guestPaths = {
+  node: '/usr/lib/caisson/node',
+  agent: '/usr/lib/caisson/agent.cjs',
+  init: '/sbin/init',
+} as const;

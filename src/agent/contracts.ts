@@ -82,5 +82,11 @@ export interface AgentClient extends Disposable {
    */
   output(id: string, store: (chunk: OutputChunk) => Promise<void>): Promise<void>;
   /** Output is cut at `maxBytes` a stream. `signal` kills the command. */
-  execSync(id: string, command: readonly string[], timeoutMs: number, maxBytes: number, signal: AbortSignal): Promise<ExecOutcome>;
+  execSync(
+    id: string,
+    command: readonly string[],
+    timeoutMs: number,
+    maxBytes: number,
+    signal: AbortSignal,
+  ): Promise<ExecOutcome>;
 }

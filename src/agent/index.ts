@@ -40,7 +40,11 @@ export function connectAgent(socketPath: string): AgentClient {
       };
     },
     configureSandbox: async (settings, signal) => {
-      await unary<ConfigureSandboxResponse__Output>('ConfigureSandbox', (...call) => control.ConfigureSandbox(sandboxMessage(settings), ...call), signal);
+      await unary<ConfigureSandboxResponse__Output>(
+        'ConfigureSandbox',
+        (...call) => control.ConfigureSandbox(sandboxMessage(settings), ...call),
+        signal,
+      );
     },
     createContainer: async (settings, signal) => {
       const { user } = settings;
@@ -56,7 +60,11 @@ export function connectAgent(socketPath: string): AgentClient {
         },
         stdin: settings.stdin,
       };
-      const { user: resolved } = await unary<CreateContainerResponse__Output>('CreateContainer', (...call) => control.CreateContainer(request, ...call), signal);
+      const { user: resolved } = await unary<CreateContainerResponse__Output>(
+        'CreateContainer',
+        (...call) => control.CreateContainer(request, ...call),
+        signal,
+      );
       return {
         uid: resolved?.uid ?? 0,
         gid: resolved?.gid ?? 0,
@@ -64,19 +72,32 @@ export function connectAgent(socketPath: string): AgentClient {
       };
     },
     startContainer: async (id, signal) => {
-      await unary<StartContainerResponse__Output>('StartContainer', (...call) => control.StartContainer({ id }, ...call), signal);
+      await unary<StartContainerResponse__Output>(
+        'StartContainer',
+        (...call) => control.StartContainer({ id }, ...call),
+        signal,
+      );
     },
     signalContainer: async (id, signal, all) => {
-      const { ignored } = await unary<SignalContainerResponse__Output>('SignalContainer', (...call) => control.SignalContainer({ id, signal, all }, ...call));
+      const { ignored } = await unary<SignalContainerResponse__Output>('SignalContainer', (...call) =>
+        control.SignalContainer({ id, signal, all }, ...call),
+      );
       return { ignored };
     },
     waitContainer: async (id) => {
-      const { exit } = await unary<WaitContainerResponse__Output>('WaitContainer', (...call) => control.WaitContainer({ id }, ...call), undefined, Infinity);
+      const { exit } = await unary<WaitContainerResponse__Output>(
+        'WaitContainer',
+        (...call) => control.WaitContainer({ id }, ...call),
+        undefined,
+        Infinity,
+      );
       if (!exit) throw new CaissonError('internal', 'the guest agent reported no exit');
       return agentExit(exit);
     },
     removeContainer: async (id) => {
-      await unary<RemoveContainerResponse__Output>('RemoveContainer', (...call) => control.RemoveContainer({ id }, ...call));
+      await unary<RemoveContainerResponse__Output>('RemoveContainer', (...call) =>
+        control.RemoveContainer({ id }, ...call),
+      );
     },
     output: (id, store) => readOutput(bulk, id, store),
     execSync: (id, command, timeoutMs, maxBytes, signal) => runExec(bulk, { id, command, timeoutMs, maxBytes }, signal),
@@ -101,10 +122,19 @@ function stub(socketPath: string): Stub {
 }
 
 type Callback<Response> = (error: grpc.ServiceError | null, response?: Response) => void;
-type Invoke<Response> = (metadata: grpc.Metadata, options: grpc.CallOptions, callback: Callback<Response>) => grpc.ClientUnaryCall;
+type Invoke<Response> = (
+  metadata: grpc.Metadata,
+  options: grpc.CallOptions,
+  callback: Callback<Response>,
+) => grpc.ClientUnaryCall;
 
 /** One call with a deadline; waits for the connection to come up until then. */
-function unary<Response>(name: string, invoke: Invoke<Response>, signal?: AbortSignal, deadlineMs = CONTROL_DEADLINE_MS): Promise<Response> {
+function unary<Response>(
+  name: string,
+  invoke: Invoke<Response>,
+  signal?: AbortSignal,
+  deadlineMs = CONTROL_DEADLINE_MS,
+): Promise<Response> {
   return new Promise((resolve, reject) => {
     const metadata = new grpc.Metadata({ waitForReady: deadlineMs !== Infinity });
     const deadline = deadlineMs === Infinity ? Infinity : Date.now() + deadlineMs;
@@ -126,14 +156,16 @@ function sandboxMessage(settings: SandboxSettings) {
     hostname: settings.hostname,
     time_ns: String(BigInt(Date.now()) * 1_000_000n),
     entropy: randomBytes(64),
-    interface: net ? {
-      name: net.name,
-      mac: net.mac,
-      mtu: net.mtu,
-      addresses: net.addresses.map(({ cidr }) => cidr),
-      routes: net.routes.map(({ destination, gateway = '', mtu = 0 }) => ({ destination, gateway, mtu })),
-      neighbours: [...net.neighbours],
-    } : null,
+    interface: net
+      ? {
+          name: net.name,
+          mac: net.mac,
+          mtu: net.mtu,
+          addresses: net.addresses.map(({ cidr }) => cidr),
+          routes: net.routes.map(({ destination, gateway = '', mtu = 0 }) => ({ destination, gateway, mtu })),
+          neighbours: [...net.neighbours],
+        }
+      : null,
     resolv_conf: settings.resolvConf,
     hosts: settings.hosts,
     sysctls: { ...settings.sysctls },

@@ -19,7 +19,8 @@ const MAX_WORDS = 2000;
 export function agentError(call: string, error: unknown): CaissonError {
   const { code, details } = error as Partial<ServiceError>;
   const words = (details ?? String(error)).slice(0, MAX_WORDS);
-  if (code === status.UNAVAILABLE) return new CaissonError('unavailable', `the guest agent is gone (${call}: ${words})`, { cause: error });
+  if (code === status.UNAVAILABLE)
+    return new CaissonError('unavailable', `the guest agent is gone (${call}: ${words})`, { cause: error });
   if (code === status.DEADLINE_EXCEEDED) {
     return new CaissonError('deadline_exceeded', `the guest agent did not answer ${call} in time`, { cause: error });
   }

@@ -8,7 +8,11 @@ import type { ExecOutcome, OutputChunk } from './contracts.ts';
 import { agentError } from './status.ts';
 
 /** Reads a container's output to its end, acknowledging what `store` has taken. */
-export async function readOutput(stub: AgentStub, id: string, store: (chunk: OutputChunk) => Promise<void>): Promise<void> {
+export async function readOutput(
+  stub: AgentStub,
+  id: string,
+  store: (chunk: OutputChunk) => Promise<void>,
+): Promise<void> {
   const call: ClientDuplexStream<ContainerOutputRequest, ContainerOutputResponse__Output> = stub.ContainerOutput();
   try {
     call.write({ id });
@@ -44,10 +48,15 @@ export async function runExec(stub: AgentStub, request: ExecRequest, signal: Abo
   const stderr = new BoundedBuffer(request.maxBytes);
   try {
     for await (const event of call as AsyncIterable<ExecSyncEvent__Output>) {
-      if (event.event === 'stdout') stdout.add(event.stdout!);
-      else if (event.event === 'stderr') stderr.add(event.stderr!);
+      if (event.stdout) stdout.add(event.stdout);
+      else if (event.stderr) stderr.add(event.stderr);
       else if (event.exit) {
-        return { stdout: stdout.take(), stderr: stderr.take(), exitCode: event.exit.code, timedOut: event.exit.timed_out };
+        return {
+          stdout: stdout.take(),
+          stderr: stderr.take(),
+          exitCode: event.exit.code,
+          timedOut: event.exit.timed_out,
+        };
       }
     }
   } catch (error) {

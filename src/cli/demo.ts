@@ -20,7 +20,8 @@ const SCRIPT = 'echo "hello from $(hostname)"; uname -r; id; ip -4 -o address sh
  * last line it prints is for scripts; nothing stays behind.
  */
 export async function runDemo(base: Config): Promise<void> {
-  if (process.getuid?.() !== 0) throw new CaissonError('failed_precondition', 'the demo needs root', { hint: 'sudo npm run demo' });
+  if (process.getuid?.() !== 0)
+    throw new CaissonError('failed_precondition', 'the demo needs root', { hint: 'sudo npm run demo' });
   await using stack = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), 'caisson-demo-'));
   stack.defer(() => removeTree(directory));
@@ -31,14 +32,16 @@ export async function runDemo(base: Config): Promise<void> {
     state: join(directory, 'state'),
     socket: join(directory, 'caisson.sock'),
   };
-  await step('making a small image from this host\'s busybox and converting its layer', async () => {
+  await step("making a small image from this host's busybox and converting its layer", async () => {
     await writeLayout(join(directory, 'layout'), [await busyboxImage(IMAGE)]);
     await loadOffline(config, join(directory, 'layout'));
   });
   stack.use(await step('starting the daemon', () => startDaemon(config, createLogger({ level: 'warn' }))));
   const cri = connectCri(config.socket);
   stack.defer(() => cri.close());
-  const accelerator = await step('choosing the accelerator (the first time, by booting a guest with KVM)', () => chosenAccelerator(cri));
+  const accelerator = await step('choosing the accelerator (the first time, by booting a guest with KVM)', () =>
+    chosenAccelerator(cri),
+  );
   print(`demo: ${await runPod(cri, directory, accelerator)}`);
 }
 
@@ -67,7 +70,9 @@ async function runPod(cri: CriConnection, directory: string, choice: Choice): Pr
     linux: {},
   };
   const started = performance.now();
-  const { pod_sandbox_id } = await step('RunPodSandbox: a virtual machine boots', () => cri.runtime.RunPodSandbox({ config: sandboxConfig }));
+  const { pod_sandbox_id } = await step('RunPodSandbox: a virtual machine boots', () =>
+    cri.runtime.RunPodSandbox({ config: sandboxConfig }),
+  );
   const podMs = performance.now() - started;
   try {
     const { status } = await cri.runtime.PodSandboxStatus({ pod_sandbox_id });
@@ -76,7 +81,7 @@ async function runPod(cri: CriConnection, directory: string, choice: Choice): Pr
     const lines = await readLog(join(directory, 'logs/hello.log'));
     for (const line of lines) note(`      | ${line}`);
     const guestKernel = lines[1] ?? 'unknown';
-    if (guestKernel === release()) throw new CaissonError('internal', 'the container ran on the host\'s kernel');
+    if (guestKernel === release()) throw new CaissonError('internal', "the container ran on the host's kernel");
     return [
       `ok pod=${Math.round(podMs)}ms container=${Math.round(containerMs)}ms`,
       `guest-kernel=${guestKernel} host-kernel=${release()}`,

@@ -9,5 +9,7 @@ export async function buildGuestImage(config: Config, options: { readonly force:
   const manifest = await build(directory, (step) => note(`guest image: [${++steps.count}/3] ${step}`), options.force);
   const packages = Object.keys(manifest.packages).length;
   const state = steps.count === 0 ? 'is up to date' : 'is ready';
-  print(`guest image ${state} in ${directory}: kernel ${manifest.kernelRelease}, Node ${manifest.node}, ${packages} packages`);
+  print(
+    `guest image ${state} in ${directory}: kernel ${manifest.kernelRelease}, Node ${manifest.node}, ${packages} packages`,
+  );
 }

@@ -45,7 +45,10 @@ export class Semaphore {
 /** Rejects with `deadline_exceeded` when `promise` has not settled after `ms`; the timer never outlives it. */
 export async function withTimeout<T>(promise: Promise<T>, ms: number, what: string): Promise<T> {
   const { promise: late, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new CaissonError('deadline_exceeded', `${what} did not happen within ${ms} ms`)), ms);
+  const timer = setTimeout(
+    () => reject(new CaissonError('deadline_exceeded', `${what} did not happen within ${ms} ms`)),
+    ms,
+  );
   try {
     return await Promise.race([promise, late]);
   } finally {

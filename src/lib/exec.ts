@@ -51,8 +51,9 @@ export async function run(command: string, args: readonly string[], options: Run
     return { stdout: result.stdout ?? '', stderr: result.stderr ?? '', exitCode: 0 };
   } catch (error) {
     if (error instanceof ExecaError) {
-      const text = { stdout: String(error.stdout ?? ''), stderr: String(error.stderr ?? '') };
-      if (error.exitCode !== undefined && okCodes.includes(error.exitCode)) return { ...text, exitCode: error.exitCode };
+      const text = { stdout: error.stdout ?? '', stderr: error.stderr ?? '' };
+      if (error.exitCode !== undefined && okCodes.includes(error.exitCode))
+        return { ...text, exitCode: error.exitCode };
       throw commandError(command, args, error, text, options);
     }
     throw error;
@@ -74,11 +75,16 @@ function commandError(
 ): CaissonError {
   const name = [command, args[0]].filter((part) => part !== undefined && !part.startsWith('-')).join(' ');
   if (isErrno(error.cause, 'ENOENT') || error.code === 'ENOENT') {
-    return new CaissonError('failed_precondition', `${command} is not installed`, { cause: error, hint: options.installHint });
+    return new CaissonError('failed_precondition', `${command} is not installed`, {
+      cause: error,
+      hint: options.installHint,
+    });
   }
   if (error.isCanceled) return new CaissonError('cancelled', `${name} was cancelled`, { cause: error });
   if (error.timedOut) {
-    return new CaissonError('deadline_exceeded', `${name} did not finish within ${options.timeoutMs} ms`, { cause: error });
+    return new CaissonError('deadline_exceeded', `${name} did not finish within ${options.timeoutMs} ms`, {
+      cause: error,
+    });
   }
   const said = tail(text.stderr) || tail(text.stdout) || error.shortMessage;
   return new CaissonError('internal', `${name} failed: ${said}`, { cause: error });

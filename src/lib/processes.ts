@@ -17,7 +17,11 @@ export interface DetachedProcess {
 }
 
 /** Starts a process in a session of its own, which goes on when the daemon ends; stdout and stderr go to `logFile`. */
-export async function startDetached(command: string, args: readonly string[], logFile: string): Promise<DetachedProcess> {
+export async function startDetached(
+  command: string,
+  args: readonly string[],
+  logFile: string,
+): Promise<DetachedProcess> {
   const log = openSync(logFile, 'a', 0o600);
   try {
     const child = spawn(command, args, { detached: true, stdio: ['ignore', log, log], cwd: '/' });
@@ -29,7 +33,8 @@ export async function startDetached(command: string, args: readonly string[], lo
       child.once('error', (error) => reject(startError(command, error)));
     });
     child.unref();
-    const pid = child.pid!;
+    const { pid } = child;
+    if (pid === undefined) throw new CaissonError('internal', `${command} has no pid`);
     return { identity: { pid, startTicks: (await startTicks(pid)) ?? '' }, exited };
   } finally {
     closeSync(log);
@@ -37,7 +42,8 @@ export async function startDetached(command: string, args: readonly string[], lo
 }
 
 function startError(command: string, error: unknown): CaissonError {
-  if (isErrno(error, 'ENOENT')) return new CaissonError('failed_precondition', `${command} is not installed`, { cause: error });
+  if (isErrno(error, 'ENOENT'))
+    return new CaissonError('failed_precondition', `${command} is not installed`, { cause: error });
   return new CaissonError('internal', `${command} cannot be started`, { cause: error });
 }
 

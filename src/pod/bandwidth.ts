@@ -28,8 +28,11 @@ function quantity(annotations: Readonly<Record<string, string>>, key: string): n
   const text = annotations[key];
   if (text === undefined) return undefined;
   const match = /^(\d+(?:\.\d+)?)(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi|)$/.exec(text);
-  const value = match ? Number(match[1]) * factors[match[2]!]! : Number.NaN;
+  const value = Number(match?.[1]) * (factors[match?.[2] ?? ''] ?? Number.NaN);
   // the limits of Kubernetes' own parser
   if (value >= 1e3 && value <= 1e15) return Math.round(value);
-  throw new CaissonError('invalid_argument', `annotation ${key}: ${JSON.stringify(text)} is not a rate between 1k and 1P`);
+  throw new CaissonError(
+    'invalid_argument',
+    `annotation ${key}: ${JSON.stringify(text)} is not a rate between 1k and 1P`,
+  );
 }

@@ -43,6 +43,14 @@ export interface PodContext {
   readonly locks: KeyedMutex;
 }
 
-export function makeContext(parts: Omit<PodContext, 'liveSandboxes' | 'liveContainers' | 'imageHolds' | 'locks'>): PodContext {
-  return { ...parts, liveSandboxes: new Map(), liveContainers: new Map(), imageHolds: new Map(), locks: new KeyedMutex() };
+export function makeContext(
+  parts: Omit<PodContext, 'liveSandboxes' | 'liveContainers' | 'imageHolds' | 'locks'>,
+): PodContext {
+  return {
+    ...parts,
+    liveSandboxes: new Map(),
+    liveContainers: new Map(),
+    imageHolds: new Map(),
+    locks: new KeyedMutex(),
+  };
 }

@@ -20,7 +20,12 @@ export type SandboxState = 'ready' | 'notready';
 /** A snapshot; plain data. */
 export interface SandboxView {
   readonly id: string;
-  readonly metadata: { readonly name: string; readonly namespace: string; readonly uid: string; readonly attempt: number };
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace: string;
+    readonly uid: string;
+    readonly attempt: number;
+  };
   readonly state: SandboxState;
   /** why it is not ready, if it is not */
   readonly reason: string;
@@ -97,7 +102,12 @@ export interface PodService extends AsyncDisposable {
   sandbox(id: string): SandboxView;
   sandboxes(filter: SandboxFilter): SandboxView[];
 
-  createContainer(sandboxId: string, config: ContainerConfig, sandboxConfig: PodSandboxConfig | null, signal: AbortSignal): Promise<string>;
+  createContainer(
+    sandboxId: string,
+    config: ContainerConfig,
+    sandboxConfig: PodSandboxConfig | null,
+    signal: AbortSignal,
+  ): Promise<string>;
   /** `failed_precondition` unless the container is in state created. */
   startContainer(id: string, signal: AbortSignal): Promise<void>;
   /** Idempotent, also for unknown ids. Stop signal, then after `timeoutMs` SIGKILL; 0 kills at once. */

@@ -9,7 +9,7 @@ import { containerName } from './names.ts';
 import { ociSpec, processArgs } from './oci-spec.ts';
 import { nowNs, type ContainerRecord, type SandboxRecord } from './records.ts';
 import { stopSignalNumber } from './signals.ts';
-import { validateContainer } from './validate.ts';
+import { validateContainer, type ValidContainerConfig } from './validate.ts';
 
 /** Prepares a container in the sandbox's VM; nothing runs yet. Returns its id; a failure leaves nothing behind. */
 export async function createContainer(
@@ -24,10 +24,18 @@ export async function createContainer(
   const live = requireLive(context, sandboxId);
   const image = requireImage(context, config);
   if (processArgs(config, image.config).length === 0) {
-    throw new CaissonError('invalid_argument', `config.command: neither it nor image ${config.image!.image} names a command`);
+    throw new CaissonError(
+      'invalid_argument',
+      `config.command: neither it nor image ${config.image.image} names a command`,
+    );
   }
   const id = newId();
-  const spec = ociSpec({ containerId: id, config, sandboxConfig: sandboxConfig ?? { hostname: '' }, image: image.config });
+  const spec = ociSpec({
+    containerId: id,
+    config,
+    sandboxConfig: sandboxConfig ?? { hostname: '' },
+    image: image.config,
+  });
   const record = newRecord(sandboxId, sandbox, config, image);
   context.containers.insert(id, containerName(sandboxId, config), record);
   await using undo = new AsyncDisposableStack();
@@ -55,8 +63,8 @@ export function requireLive(context: PodContext, sandboxId: string): LiveSandbox
   throw new CaissonError('failed_precondition', `sandbox ${sandboxId} is not ready`);
 }
 
-function requireImage(context: PodContext, config: ContainerConfig): Image {
-  const name = config.image!.image;
+function requireImage(context: PodContext, config: ValidContainerConfig): Image {
+  const name = config.image.image;
   const image = context.images.find(name);
   if (!image) throw new CaissonError('not_found', `config.image: image ${JSON.stringify(name)} has not been pulled`);
   return image;
@@ -67,7 +75,8 @@ const layerSerial = ({ diffId }: ImageLayer): string => diffId.slice('sha256:'.l
 
 async function attachLayers(live: LiveSandbox, layers: readonly ImageLayer[], signal: AbortSignal): Promise<void> {
   const unique = new Map(layers.map((layer) => [layerSerial(layer), layer.path]));
-  for (const [serial, path] of unique) await live.vm.attachDisk({ serial, path, format: 'raw', readOnly: true }, signal);
+  for (const [serial, path] of unique)
+    await live.vm.attachDisk({ serial, path, format: 'raw', readOnly: true }, signal);
 }
 
 function userSettings(config: ContainerConfig, image: Image): UserSettings {
@@ -84,11 +93,19 @@ function userSettings(config: ContainerConfig, image: Image): UserSettings {
 function idNumber(field: string, text: string): number {
   const id = Number(text);
   if (Number.isInteger(id) && id >= 0 && id < 2 ** 31) return id;
-  throw new CaissonError('invalid_argument', `config.linux.security_context.${field}: ${text} is not an id between 0 and 2147483647`);
+  throw new CaissonError(
+    'invalid_argument',
+    `config.linux.security_context.${field}: ${text} is not an id between 0 and 2147483647`,
+  );
 }
 
-function newRecord(sandboxId: string, sandbox: SandboxRecord, config: ContainerConfig, image: Image): ContainerRecord {
-  const { name, attempt } = config.metadata!;
+function newRecord(
+  sandboxId: string,
+  sandbox: SandboxRecord,
+  config: ValidContainerConfig,
+  image: Image,
+): ContainerRecord {
+  const { name, attempt } = config.metadata;
   return {
     version: 1,
     sandboxId,
@@ -100,7 +117,7 @@ function newRecord(sandboxId: string, sandbox: SandboxRecord, config: ContainerC
     exitCode: 0,
     reason: '',
     message: '',
-    image: config.image!.user_specified_image || config.image!.image,
+    image: config.image.user_specified_image || config.image.image,
     imageId: image.id,
     labels: config.labels,
     annotations: config.annotations,
@@ -108,7 +125,7 @@ function newRecord(sandboxId: string, sandbox: SandboxRecord, config: ContainerC
     logPath: sandbox.logDirectory !== '' && config.log_path !== '' ? join(sandbox.logDirectory, config.log_path) : '',
     resources: config.linux?.resources ?? null,
     user: { uid: 0, gid: 0, supplementalGroups: [] },
-    stopSignal: String(config.stop_signal),
-    stopSignalNumber: stopSignalNumber(String(config.stop_signal), image.config.stopSignal),
+    stopSignal: config.stop_signal,
+    stopSignalNumber: stopSignalNumber(config.stop_signal, image.config.stopSignal),
   };
 }

@@ -24,6 +24,10 @@ function format(servers: readonly string[], searches: readonly string[], options
 
 /** For containers whose caller mounts no /etc/hosts of its own. */
 export function hostsFile(hostname: string, ips: readonly string[]): string {
-  const lines = ['127.0.0.1\tlocalhost', '::1\tlocalhost ip6-localhost ip6-loopback', ...ips.map((ip) => `${ip}\t${hostname}`)];
+  const lines = [
+    '127.0.0.1\tlocalhost',
+    '::1\tlocalhost ip6-localhost ip6-loopback',
+    ...ips.map((ip) => `${ip}\t${hostname}`),
+  ];
   return `${lines.join('\n')}\n`;
 }

@@ -17,7 +17,17 @@ export async function execSync(
   const { sandboxId, state } = context.containers.get(id);
   if (state !== 'running') throw new CaissonError('failed_precondition', `container ${id} is ${state}, not running`);
   const live = requireLive(context, sandboxId);
-  const { stdout, stderr, exitCode, timedOut } = await live.agent.execSync(id, command, timeoutMs, MAX_OUTPUT_BYTES, signal);
-  if (timedOut) throw new CaissonError('deadline_exceeded', `${JSON.stringify(command[0])} did not end within ${timeoutMs} ms and was killed`);
+  const { stdout, stderr, exitCode, timedOut } = await live.agent.execSync(
+    id,
+    command,
+    timeoutMs,
+    MAX_OUTPUT_BYTES,
+    signal,
+  );
+  if (timedOut)
+    throw new CaissonError(
+      'deadline_exceeded',
+      `${JSON.stringify(command[0])} did not end within ${timeoutMs} ms and was killed`,
+    );
   return { stdout, stderr, exitCode };
 }

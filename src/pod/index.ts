@@ -14,7 +14,10 @@ import { startContainer } from './start-container.ts';
 import { stopContainer } from './stop-container.ts';
 import { stopSandbox } from './stop-sandbox.ts';
 
-export type PodsOptions = Pick<PodContext, 'config' | 'log' | 'images' | 'network' | 'storage' | 'vms' | 'connectAgent'> & {
+export type PodsOptions = Pick<
+  PodContext,
+  'config' | 'log' | 'images' | 'network' | 'storage' | 'vms' | 'connectAgent'
+> & {
   readonly store: Store;
   readonly setPodCidr: (cidr: string) => void;
 };
@@ -44,7 +47,8 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
     createContainer: (sandboxId, config, sandboxConfig, signal) =>
       createContainer(context, sandboxes.require(sandboxId), config, sandboxConfig, signal),
     startContainer: (id, signal) => startContainer(context, containers.require(id), signal),
-    stopContainer: (id, timeoutMs, signal) => ifKnown(containers.resolve(id), (known) => stopContainer(context, known, timeoutMs, signal)),
+    stopContainer: (id, timeoutMs, signal) =>
+      ifKnown(containers.resolve(id), (known) => stopContainer(context, known, timeoutMs, signal)),
     removeContainer: (id) => ifKnown(containers.resolve(id), (known) => removeContainer(context, known)),
     container: (id) => {
       const known = containers.require(id);

@@ -52,7 +52,8 @@ export class ContainerLog implements AsyncDisposable {
     await this.#order.run('file', async () => {
       for (const stream of ['stdout', 'stderr'] as const) {
         const rest = this.#pending[stream];
-        if (rest.length > 0) await this.#store(stream, [{ text: rest, tag: 'P' }], `${BigInt(Date.now()) * 1_000_000n}`);
+        if (rest.length > 0)
+          await this.#store(stream, [{ text: rest, tag: 'P' }], `${BigInt(Date.now()) * 1_000_000n}`);
         this.#pending[stream] = Buffer.alloc(0);
       }
       await this.#file.close();

@@ -34,7 +34,10 @@ export function ociResources(asked: LinuxContainerResources | null, privileged: 
     ...positive('memory_limit_in_bytes', asked.memory_limit_in_bytes, 'limit'),
     ...positive('memory_swap_limit_in_bytes', asked.memory_swap_limit_in_bytes, 'swap', true),
   };
-  const hugepageLimits = asked.hugepage_limits.map(({ page_size, limit }) => ({ pageSize: page_size, limit: Number(limit) }));
+  const hugepageLimits = asked.hugepage_limits.map(({ page_size, limit }) => ({
+    pageSize: page_size,
+    limit: Number(limit),
+  }));
   return {
     devices,
     ...(Object.keys(cpu).length > 0 && { cpu }),

@@ -97,7 +97,12 @@ function mounts(privileged: boolean): object[] {
   const readOnly = privileged ? 'rw' : 'ro';
   return [
     { destination: '/proc', type: 'proc', source: 'proc', options: sealed },
-    { destination: '/dev', type: 'tmpfs', source: 'tmpfs', options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'] },
+    {
+      destination: '/dev',
+      type: 'tmpfs',
+      source: 'tmpfs',
+      options: ['nosuid', 'strictatime', 'mode=755', 'size=65536k'],
+    },
     {
       destination: '/dev/pts',
       type: 'devpts',
@@ -108,7 +113,12 @@ function mounts(privileged: boolean): object[] {
     { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...sealed, readOnly] },
     { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...sealed, 'relatime', readOnly] },
     { destination: '/dev/shm', type: 'bind', source: 'caisson:shm', options: ['rbind', 'nosuid', 'nodev', 'noexec'] },
-    { destination: '/etc/resolv.conf', type: 'bind', source: 'caisson:resolv.conf', options: ['rbind', 'rprivate', 'rw'] },
+    {
+      destination: '/etc/resolv.conf',
+      type: 'bind',
+      source: 'caisson:resolv.conf',
+      options: ['rbind', 'rprivate', 'rw'],
+    },
     { destination: '/etc/hosts', type: 'bind', source: 'caisson:hosts', options: ['rbind', 'rprivate', 'rw'] },
   ];
 }

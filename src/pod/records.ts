@@ -91,5 +91,10 @@ export function sandboxView(id: string, record: SandboxRecord): SandboxView {
 
 export function containerView(id: string, record: ContainerRecord): ContainerView {
   const { version: _version, stopSignalNumber: _number, state, ...rest } = record;
-  return { id, ...rest, state: state === 'creating' ? 'unknown' : state, info: { sandboxID: record.sandboxId, pid: 0 } };
+  return {
+    id,
+    ...rest,
+    state: state === 'creating' ? 'unknown' : state,
+    info: { sandboxID: record.sandboxId, pid: 0 },
+  };
 }

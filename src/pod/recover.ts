@@ -12,7 +12,8 @@ const AGENT_ANSWER_MS = 15_000;
  * What cannot be taken over becomes NOTREADY, for the kubelet to clean up.
  */
 export async function recover(context: PodContext): Promise<void> {
-  for (const [id, record] of [...context.containers.entries()]) if (record.state === 'creating') context.containers.delete(id);
+  for (const [id, record] of [...context.containers.entries()])
+    if (record.state === 'creating') context.containers.delete(id);
   for (const [id, record] of context.containers.entries()) holdImage(context, id, record.imageId);
   await Promise.all([...context.sandboxes.entries()].map(([id, record]) => recoverSandbox(context, id, record)));
 }

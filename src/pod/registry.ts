@@ -45,7 +45,11 @@ export class Registry<T> {
   resolve(prefix: string): string | undefined {
     if (this.#records.has(prefix)) return prefix;
     if (prefix === '') return undefined;
-    const matches = this.#records.keys().filter((id) => id.startsWith(prefix)).take(2).toArray();
+    const matches = this.#records
+      .keys()
+      .filter((id) => id.startsWith(prefix))
+      .take(2)
+      .toArray();
     if (matches.length > 1) throw new CaissonError('invalid_argument', `${this.#kind} id ${prefix} is ambiguous`);
     return matches[0];
   }

@@ -10,7 +10,8 @@ export async function removeContainer(context: PodContext, id: string): Promise<
     const { sandboxId } = context.containers.get(id);
     const live = context.liveSandboxes.get(sandboxId);
     // of a stopped sandbox nothing is left to remove
-    if (live && !live.stopping && context.sandboxes.get(sandboxId).state === 'ready') await live.agent.removeContainer(id);
+    if (live && !live.stopping && context.sandboxes.get(sandboxId).state === 'ready')
+      await live.agent.removeContainer(id);
     forgetContainer(context, id);
   });
 }

@@ -13,7 +13,7 @@ import { sandboxName } from './names.ts';
 import { nowNs, type SandboxRecord } from './records.ts';
 import { vmSize } from './sizing.ts';
 import { goLive } from './supervise.ts';
-import { validateSandbox } from './validate.ts';
+import { validateSandbox, type ValidSandboxConfig } from './validate.ts';
 import { parseBandwidth } from './bandwidth.ts';
 
 const SCRATCH_SERIAL = 'scratch';
@@ -26,7 +26,12 @@ const UID_RANGE = 65536;
  * Reserves the name, makes the network, disk and VM of the pod, and returns its id when it is ready. A failure undoes
  * everything; what cannot be undone stays as a NOTREADY sandbox, for the kubelet to clean up.
  */
-export async function runSandbox(context: PodContext, config: PodSandboxConfig, handler: string, signal: AbortSignal): Promise<string> {
+export async function runSandbox(
+  context: PodContext,
+  config: PodSandboxConfig,
+  handler: string,
+  signal: AbortSignal,
+): Promise<string> {
   validateSandbox(config, handler);
   const id = newId();
   const record = newRecord(context, config, handler);
@@ -41,7 +46,7 @@ export async function runSandbox(context: PodContext, config: PodSandboxConfig, 
     return id;
   } catch (error) {
     await undoFailedRun(context, id, undo, error);
-    const name = `${config.metadata!.namespace}/${config.metadata!.name}`;
+    const name = `${config.metadata.namespace}/${config.metadata.name}`;
     const code = error instanceof CaissonError ? error.code : 'internal';
     const hint = error instanceof CaissonError ? error.hint : undefined;
     const words = error instanceof Error ? error.message : String(error);
@@ -49,7 +54,12 @@ export async function runSandbox(context: PodContext, config: PodSandboxConfig, 
   }
 }
 
-async function undoFailedRun(context: PodContext, id: string, undo: AsyncDisposableStack, error: unknown): Promise<void> {
+async function undoFailedRun(
+  context: PodContext,
+  id: string,
+  undo: AsyncDisposableStack,
+  error: unknown,
+): Promise<void> {
   try {
     await undo.disposeAsync();
     context.sandboxes.delete(id);
@@ -130,7 +140,7 @@ function networkRequest(id: string, record: SandboxRecord, config: PodSandboxCon
 }
 
 function portMapping(mapping: PodSandboxConfig['port_mappings'][number]): PortMapping {
-  const protocol = String(mapping.protocol).toLowerCase();
+  const protocol = mapping.protocol.toLowerCase();
   return {
     protocol: protocol === 'udp' || protocol === 'sctp' ? protocol : 'tcp',
     containerPort: mapping.container_port,
@@ -139,8 +149,8 @@ function portMapping(mapping: PodSandboxConfig['port_mappings'][number]): PortMa
   };
 }
 
-function newRecord(context: PodContext, config: PodSandboxConfig, runtimeHandler: string): SandboxRecord {
-  const { name, namespace, uid, attempt } = config.metadata!;
+function newRecord(context: PodContext, config: ValidSandboxConfig, runtimeHandler: string): SandboxRecord {
+  const { name, namespace, uid, attempt } = config.metadata;
   const cid = freeCid(context);
   return {
     version: 1,

@@ -10,7 +10,9 @@ const LAST_REALTIME = 64;
  * image's text (`SIGUSR1`, `USR1`, `10`, `SIGRTMIN+3`). Throws `invalid_argument` for a signal that does not exist.
  */
 export function stopSignalNumber(fromConfig: string, fromImage: string): number {
-  const asked = fromConfig !== '' && fromConfig !== 'RUNTIME_DEFAULT' ? fromConfig : fromImage || DEFAULT_STOP_SIGNAL;
+  // a signal that this version's enum does not have comes as a number
+  const configured = `${fromConfig}`;
+  const asked = configured !== '' && configured !== 'RUNTIME_DEFAULT' ? configured : fromImage || DEFAULT_STOP_SIGNAL;
   if (/^\d+$/.test(asked)) return checked(Number(asked), asked);
   const name = asked.toUpperCase().replace(/^(SIGNAL_)?(SIG)?/, 'SIG');
   const realtime = /^SIGRT(MIN|MAX)(?:(PLUS|MINUS|\+|-)(\d+))?$/.exec(name);

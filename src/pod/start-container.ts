@@ -14,7 +14,10 @@ export async function startContainer(context: PodContext, id: string, signal: Ab
   await context.locks.run(id, async () => {
     const record = context.containers.get(id);
     if (record.state !== 'created') {
-      throw new CaissonError('failed_precondition', `container ${id} is ${record.state}, only a created one can be started`);
+      throw new CaissonError(
+        'failed_precondition',
+        `container ${id} is ${record.state}, only a created one can be started`,
+      );
     }
     const live = requireLive(context, record.sandboxId);
     const log = record.logPath === '' ? undefined : await ContainerLog.open(record.logPath);
@@ -37,8 +40,17 @@ function startFailed(context: PodContext, id: string, error: unknown): Error {
       ? NOT_EXECUTABLE_EXIT
       : START_FAILED_EXIT;
   const time = nowNs();
-  context.containers.update(id, { state: 'exited', startedAt: time, finishedAt: time, exitCode, reason: 'StartError', message: words });
+  context.containers.update(id, {
+    state: 'exited',
+    startedAt: time,
+    finishedAt: time,
+    exitCode,
+    reason: 'StartError',
+    message: words,
+  });
   // not_found would mean that there is no such container
   const code = isCaissonError(error) && exitCode === START_FAILED_EXIT ? error.code : 'failed_precondition';
-  return new CaissonError(code, `container ${context.containers.get(id).metadata.name} cannot start: ${words}`, { cause: error });
+  return new CaissonError(code, `container ${context.containers.get(id).metadata.name} cannot start: ${words}`, {
+    cause: error,
+  });
 }

@@ -8,7 +8,12 @@ const SIGKILL = 9;
 const KILL_GRACE_MS = 20_000;
 
 /** Stop signal, grace, SIGKILL. Returns when the container's exit is in the store. Idempotent. */
-export async function stopContainer(context: PodContext, id: string, timeoutMs: number, signal: AbortSignal): Promise<void> {
+export async function stopContainer(
+  context: PodContext,
+  id: string,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<void> {
   if (!context.containers.has(id)) return;
   const record = context.containers.get(id);
   const live = context.liveSandboxes.get(record.sandboxId);

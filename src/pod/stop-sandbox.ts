@@ -26,7 +26,9 @@ export async function stopSandbox(context: PodContext, id: string): Promise<void
 
 /** Lets the containers' last output reach their logs, if the guest still answers. */
 async function endGently(context: PodContext, id: string, live: LiveSandbox): Promise<void> {
-  const running = [...context.containers.entries()].filter(([, { sandboxId, state }]) => sandboxId === id && state === 'running');
+  const running = [...context.containers.entries()].filter(
+    ([, { sandboxId, state }]) => sandboxId === id && state === 'running',
+  );
   const ends = running.map(async ([containerId]) => {
     await live.agent.signalContainer(containerId, SIGKILL, true);
     await context.liveContainers.get(containerId)?.ended;

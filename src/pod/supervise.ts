@@ -38,7 +38,12 @@ export function endContainers(context: PodContext, sandboxId: string, reason: st
 }
 
 /** Carries a started container's output to its log and its exit to the store, in this order. */
-export function superviseContainer(context: PodContext, id: string, agent: AgentClient, log: ContainerLog | undefined): void {
+export function superviseContainer(
+  context: PodContext,
+  id: string,
+  agent: AgentClient,
+  log: ContainerLog | undefined,
+): void {
   const written = agent.output(id, async ({ stream, data, timeNs }) => {
     if (log) await log.write(stream, data, timeNs);
   });
@@ -46,7 +51,13 @@ export function superviseContainer(context: PodContext, id: string, agent: Agent
   context.liveContainers.set(id, { log, ended });
 }
 
-async function follow(context: PodContext, id: string, agent: AgentClient, log: ContainerLog | undefined, written: Promise<void>): Promise<void> {
+async function follow(
+  context: PodContext,
+  id: string,
+  agent: AgentClient,
+  log: ContainerLog | undefined,
+  written: Promise<void>,
+): Promise<void> {
   const logged = written.catch((error: unknown) => {
     context.log.warn({ err: error, containerId: id }, "a container's output ended early");
   });

@@ -2,6 +2,12 @@ import { isIP } from 'node:net';
 import { CaissonError } from '../lib/errors.ts';
 import type { ContainerConfig, PodSandboxConfig } from './contracts.ts';
 
+export type ValidSandboxConfig = PodSandboxConfig & { metadata: NonNullable<PodSandboxConfig['metadata']> };
+export type ValidContainerConfig = ContainerConfig & {
+  metadata: NonNullable<ContainerConfig['metadata']>;
+  image: NonNullable<ContainerConfig['image']>;
+};
+
 const HANDLERS = ['', 'caisson'];
 const MAX_HOSTNAME_BYTES = 64;
 
@@ -10,9 +16,15 @@ const refuse = (field: string, why: string): never => {
 };
 
 /** Throws `invalid_argument` naming the first field with which no pod can run. */
-export function validateSandbox(config: PodSandboxConfig, runtimeHandler: string): void {
+export function validateSandbox(
+  config: PodSandboxConfig,
+  runtimeHandler: string,
+): asserts config is ValidSandboxConfig {
   if (!HANDLERS.includes(runtimeHandler)) {
-    refuse('runtime_handler', `${JSON.stringify(runtimeHandler)} is not a handler of this runtime (it has ${HANDLERS.map((name) => JSON.stringify(name)).join(', ')})`);
+    refuse(
+      'runtime_handler',
+      `${JSON.stringify(runtimeHandler)} is not a handler of this runtime (it has ${HANDLERS.map((name) => JSON.stringify(name)).join(', ')})`,
+    );
   }
   const { metadata } = config;
   if (!metadata) return refuse('config.metadata', 'is missing');
@@ -28,8 +40,10 @@ export function validateSandbox(config: PodSandboxConfig, runtimeHandler: string
 
 function validateHostname(hostname: string): void {
   if (hostname === '') return;
-  if (Buffer.byteLength(hostname) > MAX_HOSTNAME_BYTES) refuse('config.hostname', `is longer than ${MAX_HOSTNAME_BYTES} bytes`);
-  if (!/^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/.test(hostname)) refuse('config.hostname', `${JSON.stringify(hostname)} is not a host name`);
+  if (Buffer.byteLength(hostname) > MAX_HOSTNAME_BYTES)
+    refuse('config.hostname', `is longer than ${MAX_HOSTNAME_BYTES} bytes`);
+  if (!/^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$/.test(hostname))
+    refuse('config.hostname', `${JSON.stringify(hostname)} is not a host name`);
 }
 
 function validateDns({ dns_config: dns }: PodSandboxConfig): void {
@@ -37,7 +51,8 @@ function validateDns({ dns_config: dns }: PodSandboxConfig): void {
     if (isIP(server) === 0) refuse('config.dns_config.servers', `${JSON.stringify(server)} is not an IP address`);
   }
   for (const field of ['searches', 'options'] as const) {
-    for (const value of dns?.[field] ?? []) if (/[\s\0]/.test(value)) refuse(`config.dns_config.${field}`, `${JSON.stringify(value)} has white space`);
+    for (const value of dns?.[field] ?? [])
+      if (/[\s\0]/.test(value)) refuse(`config.dns_config.${field}`, `${JSON.stringify(value)} has white space`);
   }
 }
 
@@ -63,21 +78,25 @@ function validatePort(mapping: PodSandboxConfig['port_mappings'][number]): void 
 }
 
 /** As validateSandbox, for a container; what the image and the guest decide is checked by them. */
-export function validateContainer(config: ContainerConfig): void {
+export function validateContainer(config: ContainerConfig): asserts config is ValidContainerConfig {
   if (!config.metadata) return refuse('config.metadata', 'is missing');
   if (config.metadata.name === '') refuse('config.metadata.name', 'is empty');
   if (!config.image?.image) refuse('config.image.image', 'is empty');
-  if (config.log_path.split('/').includes('..')) refuse('config.log_path', `${JSON.stringify(config.log_path)} has a ".." in it`);
+  if (config.log_path.split('/').includes('..'))
+    refuse('config.log_path', `${JSON.stringify(config.log_path)} has a ".." in it`);
   if (config.working_dir !== '' && !config.working_dir.startsWith('/')) refuse('config.working_dir', 'is not absolute');
   for (const { key, value } of config.envs) {
     if (key === '' || /[=\0]/.test(key)) refuse('config.envs', `${JSON.stringify(key)} is not a variable's name`);
     if (value.includes(0)) refuse('config.envs', `the value of ${key} has a NUL`);
   }
-  for (const text of [...config.command, ...config.args]) if (text.includes('\0')) refuse('config.command', 'has a NUL');
-  if (config.mounts.length > 0) {
-    throw new CaissonError('unimplemented', `config.mounts: volumes are not supported yet (${config.mounts[0]!.container_path})`);
+  for (const text of [...config.command, ...config.args])
+    if (text.includes('\0')) refuse('config.command', 'has a NUL');
+  const [mount] = config.mounts;
+  if (mount) {
+    throw new CaissonError('unimplemented', `config.mounts: volumes are not supported yet (${mount.container_path})`);
   }
-  if (config.devices.length > 0) throw new CaissonError('unimplemented', 'config.devices: host devices are not supported yet');
+  if (config.devices.length > 0)
+    throw new CaissonError('unimplemented', 'config.devices: host devices are not supported yet');
   const security = config.linux?.security_context;
   if (security?.run_as_group && !security.run_as_user && security.run_as_username === '') {
     refuse('config.linux.security_context.run_as_group', 'needs run_as_user or run_as_username');

@@ -35,7 +35,8 @@ export interface ProbeOptions {
 export async function chooseAccelerator(options: ProbeOptions, signal: AbortSignal): Promise<AcceleratorChoice> {
   if (options.wanted === 'tcg') return { kind: 'tcg', cpuModel: TCG_CPU, reason: 'the configuration says so' };
   if (!(await exists('/dev/kvm'))) {
-    if (options.wanted === 'kvm') throw new CaissonError('failed_precondition', 'the configuration asks for KVM and there is no /dev/kvm');
+    if (options.wanted === 'kvm')
+      throw new CaissonError('failed_precondition', 'the configuration asks for KVM and there is no /dev/kvm');
     return { kind: 'tcg', cpuModel: TCG_CPU, reason: 'there is no /dev/kvm' };
   }
   const key = `${release()} ${(await run(options.boot.qemu, ['--version'], { installHint: 'run bin/setup' })).stdout.split('\n')[0]}`;

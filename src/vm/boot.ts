@@ -31,13 +31,21 @@ const READY_MARK = 'caisson-agent: ';
  * Boots a VM in `directory` and returns when its agent listens. When it does not come up, everything is undone and
  * the error carries the last words of QEMU and of the guest.
  */
-export async function bootMachine(spec: VmSpec, directory: string, options: BootOptions, signal: AbortSignal): Promise<Machine> {
+export async function bootMachine(
+  spec: VmSpec,
+  directory: string,
+  options: BootOptions,
+  signal: AbortSignal,
+): Promise<Machine> {
   await using undo = new AsyncDisposableStack();
   undo.defer(() => removeTree(directory));
   await makeVmDirectory(directory, spec.uid);
   const startSignal = AbortSignal.any([signal, AbortSignal.timeout(options.timeoutMs)]);
 
-  const helpers = options.transport === 'vhost-user-vsock' ? [await startVsockHelper(spec, directory, options, startSignal, undo)] : [];
+  const helpers =
+    options.transport === 'vhost-user-vsock'
+      ? [await startVsockHelper(spec, directory, options, startSignal, undo)]
+      : [];
   const qemu = await startQemu(spec, directory, options);
   undo.defer(() => killProcess(qemu.identity));
 
@@ -53,7 +61,10 @@ export async function bootMachine(spec: VmSpec, directory: string, options: Boot
   for (const death of died) death.catch(() => undefined);
   let machine: Machine | undefined;
   try {
-    const connecting = connectMachine({ record, directory, diskCount: spec.disks.length, log: options.log }, startSignal);
+    const connecting = connectMachine(
+      { record, directory, diskCount: spec.disks.length, log: options.log },
+      startSignal,
+    );
     machine = await Promise.race([connecting, ...died]);
     undo.use(machine);
     await machine.qmp.execute('cont');
@@ -99,7 +110,9 @@ async function startVsockHelper(
   undo.defer(() => killProcess(helper.identity));
   const failed = helper.exited.then(async (how) => {
     const words = tail((await readFileIfExists(`${directory}/vsock.log`)) ?? '');
-    throw new CaissonError('failed_precondition', `${options.vhostDeviceVsock} ended with ${how}: ${words}`, { hint: 'run bin/setup' });
+    throw new CaissonError('failed_precondition', `${options.vhostDeviceVsock} ended with ${how}: ${words}`, {
+      hint: 'run bin/setup',
+    });
   });
   failed.catch(() => undefined);
   await Promise.race([waitForPath(path.vhostUser, signal), failed]);
@@ -110,21 +123,36 @@ async function waitForAgent(machine: Machine, options: BootOptions, signal: Abor
   const { guestLog } = machine;
   if (options.firstWordMs !== undefined) {
     const firstWord = AbortSignal.any([signal, AbortSignal.timeout(options.firstWordMs)]);
-    await orAborted(guestLog.waitFor((text) => text.length > 0), firstWord).catch((error: unknown) => {
+    await orAborted(
+      guestLog.waitFor((text) => text.length > 0),
+      firstWord,
+    ).catch((error: unknown) => {
       if (signal.aborted) throw error;
       throw new CaissonError('unavailable', `its kernel printed nothing within ${options.firstWordMs} ms`);
     });
   }
-  await orAborted(guestLog.waitFor((text) => text.includes(READY_MARK)), signal);
+  await orAborted(
+    guestLog.waitFor((text) => text.includes(READY_MARK)),
+    signal,
+  );
 }
 
-async function bootError(error: unknown, machine: Machine | undefined, directory: string, options: BootOptions, signal: AbortSignal) {
+async function bootError(
+  error: unknown,
+  machine: Machine | undefined,
+  directory: string,
+  options: BootOptions,
+  signal: AbortSignal,
+) {
   if (signal.aborted) return error;
   const words = tail((await readFileIfExists(`${directory}/qemu.log`)) ?? '');
   const guest = machine?.guestLogTail();
   const parts = [whatFailed(error, options), words && `QEMU: ${words}`, guest && `guest: ${guest}`].filter(Boolean);
   const missing = /(nsenter|unshare|setpriv).*No such file|not installed|failed to execute/.test(words);
-  return new CaissonError(missing ? 'failed_precondition' : 'unavailable', parts.join('; '), { cause: error, hint: missing ? 'run bin/caisson doctor' : undefined });
+  return new CaissonError(missing ? 'failed_precondition' : 'unavailable', parts.join('; '), {
+    cause: error,
+    hint: missing ? 'run bin/caisson doctor' : undefined,
+  });
 }
 
 function whatFailed(error: unknown, options: BootOptions): string {

@@ -49,7 +49,10 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
   let choosing: Promise<AcceleratorChoice> | undefined;
   const choose = async (): Promise<AcceleratorChoice> => {
     await requireGuestImage(config.guest_image);
-    chosen = await chooseAccelerator({ wanted: config.accelerator, boot, memoryFile, directory: home, probeSpec, log }, closing.signal);
+    chosen = await chooseAccelerator(
+      { wanted: config.accelerator, boot, memoryFile, directory: home, probeSpec, log },
+      closing.signal,
+    );
     log.info({ ...chosen }, `accelerator: ${chosen.kind}`);
     return chosen;
   };
@@ -74,7 +77,10 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     adopt: async (sandboxId, record) => {
       if (!(await isRunning(record))) return undefined;
       // one unit for each hot-plugged disk may be taken: start behind them all
-      return connectMachine({ record, directory: directory(sandboxId), diskCount: ADOPTED_FIRST_UNIT, log }, AbortSignal.timeout(10_000));
+      return connectMachine(
+        { record, directory: directory(sandboxId), diskCount: ADOPTED_FIRST_UNIT, log },
+        AbortSignal.timeout(10_000),
+      );
     },
     discard: async (sandboxId, record) => {
       if (record) await killAll(record);
@@ -96,5 +102,7 @@ function chooseTransport(wanted: Config['vm']['transport']): VsockTransport {
 
 async function requireGuestImage(directory: string): Promise<void> {
   if (await exists(join(directory, 'manifest.json'))) return;
-  throw new CaissonError('failed_precondition', `there is no guest image in ${directory}`, { hint: 'run bin/caisson image build' });
+  throw new CaissonError('failed_precondition', `there is no guest image in ${directory}`, {
+    hint: 'run bin/caisson image build',
+  });
 }

@@ -95,7 +95,9 @@ function diskAttacher(qmp: QmpClient, firstIndex: number): Vm['attachDisk'] {
 async function describeExit(directory: string, guestLog: GuestLog): Promise<string> {
   const words = tail((await readFileIfExists(`${directory}/qemu.log`)) ?? '');
   const guest = guestLog.tail();
-  return ['QEMU has ended', words && `its last words: ${words}`, guest && `the guest's: ${guest}`].filter(Boolean).join('; ');
+  return ['QEMU has ended', words && `its last words: ${words}`, guest && `the guest's: ${guest}`]
+    .filter(Boolean)
+    .join('; ');
 }
 
 /** Returns when QEMU and its helpers are no more. */

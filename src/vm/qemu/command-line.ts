@@ -63,7 +63,12 @@ export function commandLine(options: MachineOptions): string[] {
     ...['-append', kernelArguments(options.accelerator)],
     ...['-chardev', `socket,id=qmp,path=${quote(socket.qmp)},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
     ...['-device', 'virtio-serial-pci,id=serial0'],
-    ...['-chardev', `socket,id=console,path=${quote(socket.console)},server=on,wait=off`, '-device', 'virtconsole,chardev=console'],
+    ...[
+      '-chardev',
+      `socket,id=console,path=${quote(socket.console)},server=on,wait=off`,
+      '-device',
+      'virtconsole,chardev=console',
+    ],
     ...['-blockdev', blockdev('root', { path: `${guestImage}/root.erofs`, format: 'raw', readOnly: true })],
     ...['-device', 'virtio-blk-pci,drive=root'],
     ...['-device', 'virtio-scsi-pci,id=scsi0'],
@@ -87,7 +92,12 @@ function network({ network: net }: VmSpec): string[] {
 
 function vsock({ spec, transport }: MachineOptions, vhostUserSocket: string): string[] {
   if (transport === 'vhost-vsock') return ['-device', `vhost-vsock-pci,guest-cid=${spec.cid}`];
-  return ['-chardev', `socket,id=vsock,path=${quote(vhostUserSocket)}`, '-device', 'vhost-user-vsock-pci,chardev=vsock'];
+  return [
+    '-chardev',
+    `socket,id=vsock,path=${quote(vhostUserSocket)}`,
+    '-device',
+    'vhost-user-vsock-pci,chardev=vsock',
+  ];
 }
 
 /** QMP's and -blockdev's name of the disk with this serial. */
@@ -100,7 +110,12 @@ export function blockdevOptions(name: string, disk: Omit<DiskSpec, 'serial'>): o
     'node-name': name,
     'read-only': disk.readOnly,
     ...(!disk.readOnly && { cache: { direct: false, 'no-flush': true }, discard: 'unmap' }),
-    file: { driver: 'file', filename: disk.path, 'read-only': disk.readOnly, ...(!disk.readOnly && { discard: 'unmap' }) },
+    file: {
+      driver: 'file',
+      filename: disk.path,
+      'read-only': disk.readOnly,
+      ...(!disk.readOnly && { discard: 'unmap' }),
+    },
   };
 }
 

@@ -44,7 +44,19 @@ export interface CageOptions {
 export function startCaged(command: string, args: readonly string[], options: CageOptions): Promise<DetachedProcess> {
   const { spec, deviceDirectory, logFile } = options;
   const nodes = options.devices.map((path) => [path, ...devices[path]].join(':')).join(' ');
-  const cage = ['unshare', '--mount', '--propagation', 'slave', 'sh', '-c', CAGE, 'caisson-cage', String(spec.uid), deviceDirectory, nodes];
+  const cage = [
+    'unshare',
+    '--mount',
+    '--propagation',
+    'slave',
+    'sh',
+    '-c',
+    CAGE,
+    'caisson-cage',
+    String(spec.uid),
+    deviceDirectory,
+    nodes,
+  ];
   const [program = '', ...rest] = spec.network ? ['nsenter', `--net=${spec.network.netnsPath}`, ...cage] : cage;
   return startDetached(program, [...rest, command, ...args], logFile);
 }

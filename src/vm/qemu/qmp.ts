@@ -104,7 +104,8 @@ export class QmpClient extends EventEmitter {
   }
 }
 
-const gone = (command: string): CaissonError => new CaissonError('unavailable', `QEMU is gone (${command} got no answer)`);
+const gone = (command: string): CaissonError =>
+  new CaissonError('unavailable', `QEMU is gone (${command} got no answer)`);
 
 function parseJson(line: string): unknown {
   try {

@@ -26,7 +26,8 @@ export async function dialVhostUser(path: string, port: number, owner: number): 
 
 function handshake(socket: Socket, port: number): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
-  const closed = (): void => reject(new CaissonError('unavailable', `nobody listens on vsock port ${port} in the guest`));
+  const closed = (): void =>
+    reject(new CaissonError('unavailable', `nobody listens on vsock port ${port} in the guest`));
   let answer = '';
   const read = (): void => {
     // byte by byte, so that nothing behind the line is taken from the stream

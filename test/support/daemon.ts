@@ -1,0 +1,189 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { randomInt } from 'node:crypto';
+import { once } from 'node:events';
+import { chmod, mkdtemp, open, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { stringify } from 'smol-toml';
+import { busyboxImage } from '../../images/busybox.ts';
+import { loadOffline } from '../../src/cli/image-load.ts';
+import { load, type Config } from '../../src/config/index.ts';
+import { tail } from '../../src/lib/exec.ts';
+import { removeTree } from '../../src/lib/files.ts';
+import { connectCri, type CriConnection } from '../../src/lib/grpc/cri-client.ts';
+import { makeCniConfDir, type CniDirectory, type CniOptions } from './cni.ts';
+import { writeLayout, type ImageSpec } from '../../images/layout.ts';
+import { releaseAll } from './resources.ts';
+
+/** The configuration file's keys, as deep as wanted. */
+export type ConfigOverrides = DeepPartial<Config>;
+type DeepPartial<T> = T extends readonly unknown[] ? T : T extends object ? { [K in keyof T]?: DeepPartial<T[K]> } : T;
+
+export interface TestDaemonOptions {
+  /** merged over what a test daemon has by default */
+  readonly config?: ConfigOverrides;
+  /** loaded before it starts; busybox as `caisson.test/busybox:latest` if left out */
+  readonly images?: readonly ImageSpec[];
+  readonly cni?: CniOptions;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** A real daemon in a process of its own, which shares nothing with any other daemon of this machine. */
+export interface TestDaemon extends AsyncDisposable {
+  /** a new one after each restart */
+  readonly cri: CriConnection;
+  readonly config: Config;
+  readonly configFile: string;
+  /** everything of it is below: root, state, socket, configuration, logs of pods if a test puts them there */
+  readonly dir: string;
+  readonly cni: CniDirectory;
+  /** a new one after each restart */
+  readonly pid: number;
+  readonly running: boolean;
+  /** everything it has logged, also before a restart */
+  log(): Promise<string>;
+  /** Returns when the process has ended, with its exit code; SIGTERM if left out. Pods keep running. */
+  stop(signal?: NodeJS.Signals): Promise<number | null>;
+  /** Starts it again, after stopping it if it runs. */
+  restart(): Promise<void>;
+}
+
+const CAISSON = join(import.meta.dirname, '../../bin/caisson');
+const START_TIMEOUT_MS = 30_000;
+const STOP_TIMEOUT_MS = 20_000;
+const REMOVE_TIMEOUT_MS = 60_000;
+
+/** Starts `bin/caisson serve` in a directory of its own, with a CNI network of its own; returns when it answers. */
+export async function startTestDaemon(options: TestDaemonOptions = {}): Promise<TestDaemon> {
+  await using undo = new AsyncDisposableStack();
+  // short: the path of a unix socket has at most 107 bytes
+  const dir = await mkdtemp('/tmp/cst-');
+  undo.defer(() => removeTree(dir));
+  await chmod(dir, 0o711);
+  const cni = undo.use(await makeCniConfDir(options.cni));
+  const configFile = join(dir, 'caisson.toml');
+  await writeFile(configFile, stringify(configValues(dir, cni.confDir, options.config ?? {})));
+  const config = await load(configFile);
+  undo.defer(() => releaseAll({ dir, config }));
+  const images = options.images ?? [await busyboxImage('caisson.test/busybox:latest')];
+  if (images.length > 0) {
+    await writeLayout(join(dir, 'layout'), images);
+    await loadOffline(config, join(dir, 'layout'));
+    await removeTree(join(dir, 'layout'));
+  }
+  const logFile = join(dir, 'daemon.log');
+  const launch = (): Promise<Launched> => startProcess(config, configFile, logFile, options.env ?? {});
+  let launched = await launch();
+  const stop = async (signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> => {
+    launched.cri.close();
+    return endProcess(launched.child, signal);
+  };
+  undo.defer(async () => {
+    if (isRunning(launched.child)) await removePods(launched.cri);
+    await stop();
+  });
+  const release = undo.move();
+  return {
+    config,
+    configFile,
+    dir,
+    cni,
+    get cri() {
+      return launched.cri;
+    },
+    get pid() {
+      return launched.child.pid!;
+    },
+    get running() {
+      return isRunning(launched.child);
+    },
+    log: () => readFile(logFile, 'utf8'),
+    stop,
+    restart: async () => {
+      await stop();
+      launched = await launch();
+    },
+    [Symbol.asyncDispose]: () => release.disposeAsync(),
+  };
+}
+
+function configValues(dir: string, confDir: string, overrides: ConfigOverrides): Record<string, unknown> {
+  const values = {
+    root: join(dir, 'root'),
+    state: join(dir, 'state'),
+    socket: join(dir, 'c.sock'),
+    log: { level: 'debug' },
+    vm: {
+      accelerator: process.env['CAISSON_TEST_ACCELERATOR'] ?? 'tcg',
+      // no other daemon of this machine has VMs of the same users: see resources.ts
+      uid_base: randomInt(100, 20_000) * 100_000,
+    },
+    network: { conf_dir: confDir },
+  };
+  return merge(values, overrides);
+}
+
+/** Objects are merged, everything else of `b` replaces what `a` has. */
+function merge(a: Record<string, unknown>, b: Record<string, unknown>): Record<string, unknown> {
+  const merged = Object.entries(b).map(([key, value]) => {
+    const old = a[key];
+    return [key, isTable(old) && isTable(value) ? merge(old, value) : value] as const;
+  });
+  return { ...a, ...Object.fromEntries(merged) };
+}
+
+const isTable = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+interface Launched {
+  readonly child: ChildProcess;
+  readonly cri: CriConnection;
+}
+
+async function startProcess(
+  config: Config,
+  configFile: string,
+  logFile: string,
+  env: Readonly<Record<string, string>>,
+): Promise<Launched> {
+  await using log = await open(logFile, 'a');
+  const child = spawn(CAISSON, ['--config', configFile, 'serve'], {
+    stdio: ['ignore', log.fd, log.fd],
+    env: { ...process.env, ...env },
+  });
+  for (const deadline = Date.now() + START_TIMEOUT_MS; Date.now() < deadline;) {
+    if (!isRunning(child))
+      throw new Error(`the daemon ended at its start: ${tail(await readFile(logFile, 'utf8'), 20)}`);
+    const cri = connectCri(config.socket);
+    try {
+      await cri.runtime.Version({}, { deadlineMs: 2000 });
+      return { child, cri };
+    } catch {
+      cri.close();
+    }
+    await sleep(50);
+  }
+  await endProcess(child, 'SIGKILL');
+  throw new Error(
+    `the daemon did not answer within ${START_TIMEOUT_MS} ms: ${tail(await readFile(logFile, 'utf8'), 20)}`,
+  );
+}
+
+const isRunning = (child: ChildProcess): boolean => child.exitCode === null && child.signalCode === null;
+
+async function endProcess(child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {
+  if (!isRunning(child)) return child.exitCode;
+  const ended = once(child, 'exit');
+  child.kill(signal);
+  const kill = setTimeout(() => child.kill('SIGKILL'), STOP_TIMEOUT_MS);
+  await ended;
+  clearTimeout(kill);
+  return child.exitCode;
+}
+
+async function removePods({ runtime }: CriConnection): Promise<void> {
+  const { items } = await runtime.ListPodSandbox();
+  const options = { deadlineMs: REMOVE_TIMEOUT_MS };
+  // what cannot be removed so is released by force afterwards
+  await Promise.allSettled(items.map(({ id }) => runtime.RemovePodSandbox({ pod_sandbox_id: id }, options)));
+}
