@@ -9,9 +9,9 @@ const LAST_REALTIME = 64;
  * The number of the signal that asks a container to stop. CRI's enum (`SIGUSR1`, `SIGRTMINPLUS3`) comes before the
  * image's text (`SIGUSR1`, `USR1`, `10`, `SIGRTMIN+3`). Throws `invalid_argument` for a signal that does not exist.
  */
-export function stopSignalNumber(fromConfig: string, fromImage: string): number {
+export function stopSignalNumber(fromConfig: string | number, fromImage: string): number {
   // a signal that this version's enum does not have comes as a number
-  const configured = `${fromConfig}`;
+  const configured = String(fromConfig);
   const asked = configured !== '' && configured !== 'RUNTIME_DEFAULT' ? configured : fromImage || DEFAULT_STOP_SIGNAL;
   if (/^\d+$/.test(asked)) return checked(Number(asked), asked);
   const name = asked.toUpperCase().replace(/^(SIGNAL_)?(SIG)?/, 'SIG');
