@@ -1,4 +1,5 @@
 import { ServerCredentials } from '@grpc/grpc-js';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { startReaper } from './reaper.ts';
 import { AGENT_VERSION, makeServer } from './server.ts';
 import { listenVsock } from './vsock-listener.ts';
@@ -18,3 +19,10 @@ listenVsock(AGENT_PORT, (socket) => {
   injector.injectConnection(socket);
 });
 process.stdout.write(`caisson-agent: ${AGENT_VERSION} listens on vsock port ${AGENT_PORT}\n`);
+
+// A VM that is to be saved: every page that is given back now is one that no clone has to copy.
+if (readFileSync('/proc/cmdline', 'utf8').includes('caisson.template')) {
+  globalThis.gc?.();
+  writeFileSync('/proc/sys/vm/drop_caches', '3');
+  process.stdout.write('caisson-agent: settled\n');
+}

@@ -16,15 +16,17 @@ export interface DetachedProcess {
   readonly exited: Promise<string>;
 }
 
-/** Starts a process in a session of its own, which goes on when the daemon ends; stdout and stderr go to `logFile`. */
+/** Starts a process in a session of its own, which goes on when the daemon ends; stdout and stderr go to `logFile`;
+ * `inherit` are descriptors of ours that become its 3, 4, ... */
 export async function startDetached(
   command: string,
   args: readonly string[],
   logFile: string,
+  inherit: readonly number[] = [],
 ): Promise<DetachedProcess> {
   const log = openSync(logFile, 'a', 0o600);
   try {
-    const child = spawn(command, args, { detached: true, stdio: ['ignore', log, log], cwd: '/' });
+    const child = spawn(command, args, { detached: true, stdio: ['ignore', log, log, ...inherit], cwd: '/' });
     const exited = new Promise<string>((resolve) => {
       child.once('exit', (code, signal) => resolve(signal ? `signal ${signal}` : `exit code ${code}`));
     });

@@ -27,6 +27,7 @@ export interface MachineInput {
 
 /** A running QEMU with everything of the daemon's that is connected to it. */
 export interface Machine extends Vm {
+  readonly directory: string;
   readonly qmp: QmpClient;
   readonly guestLog: GuestLog;
 }
@@ -51,6 +52,7 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
   const release = undo.move();
   return {
     record,
+    directory,
     qmp,
     guestLog,
     agentSocket: path.agent,

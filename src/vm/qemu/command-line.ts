@@ -9,6 +9,14 @@ export interface MachineOptions {
   /** QEMU's `-cpu` */
   readonly cpuModel: string;
   readonly transport: VsockTransport;
+  /** where the guest's memory is; a descriptor is inherited, so that nothing but QEMU keeps the memory alive */
+  readonly memory: 'anonymous' | { readonly fd: number };
+  /** waits for the state of another VM of the same shape instead of booting */
+  readonly incoming: boolean;
+  /** a vhost-user device cannot be part of a saved state: such VMs get it plugged in when they run */
+  readonly vsock: 'present' | 'plugged later' | 'none';
+  /** for the guest's agent */
+  readonly extraKernelArguments: readonly string[];
 }
 
 export const sockets = (directory: string) => ({
@@ -58,9 +66,10 @@ export function commandLine(options: MachineOptions): string[] {
     ...['-M', 'q35,usb=off,smbus=off,sata=off,vmport=off,memory-backend=ram'],
     ...['-accel', options.accelerator === 'kvm' ? 'kvm' : 'tcg,tb-size=128'],
     ...['-cpu', options.cpuModel, '-smp', String(spec.vcpus), '-m', `${spec.memoryMib}M`],
-    ...['-object', `memory-backend-memfd,id=ram,size=${spec.memoryMib}M,share=on`],
+    ...['-object', memory(options)],
     ...['-kernel', `${guestImage}/kernel`, '-initrd', `${guestImage}/initramfs`],
-    ...['-append', kernelArguments(options.accelerator)],
+    ...['-append', [kernelArguments(options.accelerator), ...options.extraKernelArguments].join(' ')],
+    ...(options.incoming ? ['-incoming', 'defer'] : []),
     ...['-chardev', `socket,id=qmp,path=${quote(socket.qmp)},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
     ...['-device', 'virtio-serial-pci,id=serial0'],
     ...[
@@ -78,8 +87,15 @@ export function commandLine(options: MachineOptions): string[] {
     ]),
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
     ...network(spec),
-    ...vsock(options, socket.vhostUser),
+    ...['-device', `pcie-root-port,id=${VSOCK_PORT},chassis=1,slot=1`],
+    ...(options.vsock === 'present' ? vsock(options, socket.vhostUser) : []),
   ];
+}
+
+/** Shared, because vhost-user devices read and write the guest's memory. */
+function memory({ spec, memory: where }: MachineOptions): string {
+  if (where === 'anonymous') return `memory-backend-memfd,id=ram,size=${spec.memoryMib}M,share=on`;
+  return `memory-backend-file,id=ram,size=${spec.memoryMib}M,share=on,mem-path=/proc/self/fd/${where.fd}`;
 }
 
 function network({ network: net }: VmSpec): string[] {
@@ -96,9 +112,12 @@ function vsock({ spec, transport }: MachineOptions, vhostUserSocket: string): st
     '-chardev',
     `socket,id=vsock,path=${quote(vhostUserSocket)}`,
     '-device',
-    'vhost-user-vsock-pci,chardev=vsock',
+    `vhost-user-vsock-pci,chardev=vsock,bus=${VSOCK_PORT}`,
   ];
 }
+
+/** The root port that waits for the vsock device. */
+export const VSOCK_PORT = 'vsock-port';
 
 /** QMP's and -blockdev's name of the disk with this serial. */
 export const nodeName = (serial: string): string => `disk-${serial}`;

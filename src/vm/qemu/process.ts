@@ -38,6 +38,8 @@ export interface CageOptions {
   readonly deviceDirectory: string;
   readonly devices: readonly DevicePath[];
   readonly logFile: string;
+  /** descriptors of ours that become its 3, 4, ... */
+  readonly inherit?: readonly number[];
 }
 
 /** Starts a program as the VM's user, in the pod's network namespace, with the device nodes it needs. */
@@ -58,5 +60,5 @@ export function startCaged(command: string, args: readonly string[], options: Ca
     nodes,
   ];
   const [program = '', ...rest] = spec.network ? ['nsenter', `--net=${spec.network.netnsPath}`, ...cage] : cage;
-  return startDetached(program, [...rest, command, ...args], logFile);
+  return startDetached(program, [...rest, command, ...args], logFile, options.inherit);
 }

@@ -1,0 +1,156 @@
+import { CaissonError, describeError, isCaissonError } from '../lib/errors.ts';
+import { tail } from '../lib/exec.ts';
+import { readFileIfExists, removeTree } from '../lib/files.ts';
+import type { Logger } from '../lib/logger.ts';
+import { killProcess, type DetachedProcess } from '../lib/processes.ts';
+import { waitForPath } from '../lib/wait-for-path.ts';
+import type { Accelerator, VmSpec, VsockTransport } from './contracts.ts';
+import { connectMachine, makeVmDirectory, type Machine } from './machine.ts';
+import { commandLine, sockets, type MachineOptions } from './qemu/command-line.ts';
+import { startCaged, type DevicePath } from './qemu/process.ts';
+
+export interface LaunchOptions {
+  readonly qemu: string;
+  readonly vhostDeviceVsock: string;
+  readonly guestImage: string;
+  readonly accelerator: Accelerator;
+  readonly cpuModel: string;
+  readonly transport: VsockTransport;
+  /** `ms` until it is up */
+  readonly timeoutMs: number;
+  readonly log: Logger;
+}
+
+/** How a VM comes up: by booting, by booting to be saved, or from what was saved. */
+export interface LaunchPlan extends Pick<MachineOptions, 'memory' | 'incoming' | 'vsock' | 'extraKernelArguments'> {
+  /** from the stopped machine to one that is what the plan is for */
+  readonly bringUp: (machine: Machine, signal: AbortSignal) => Promise<void>;
+}
+
+/**
+ * Starts QEMU and its helper in `directory` and brings the VM up. When it does not come up, everything is undone and
+ * the error carries the last words of QEMU and of the guest.
+ */
+export async function launchMachine(
+  spec: VmSpec,
+  directory: string,
+  options: LaunchOptions,
+  plan: LaunchPlan,
+  signal: AbortSignal,
+): Promise<Machine> {
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => removeTree(directory));
+  await makeVmDirectory(directory, spec.uid);
+  const startSignal = AbortSignal.any([signal, AbortSignal.timeout(options.timeoutMs)]);
+  const needsHelper = options.transport === 'vhost-user-vsock' && plan.vsock !== 'none';
+  const helpers = needsHelper ? [await startVsockHelper(spec, directory, options, startSignal, undo)] : [];
+  const qemu = await startQemu(spec, directory, options, plan);
+  undo.defer(() => killProcess(qemu.identity));
+
+  const record = {
+    ...qemu.identity,
+    cid: spec.cid,
+    uid: spec.uid,
+    helperPids: helpers.map(({ identity }) => identity),
+    transport: options.transport,
+    accelerator: options.accelerator,
+  };
+  const died = [qemu, ...helpers].map((process) => process.exited.then((how) => Promise.reject(new ExitedEarly(how))));
+  for (const death of died) death.catch(() => undefined);
+  let machine: Machine | undefined;
+  try {
+    const connecting = connectMachine(
+      { record, directory, diskCount: spec.disks.length, log: options.log },
+      startSignal,
+    );
+    machine = await Promise.race([connecting, ...died]);
+    undo.use(machine);
+    await Promise.race([plan.bringUp(machine, startSignal), ...died]);
+  } catch (error) {
+    throw await bootError(error, machine, directory, options, signal);
+  }
+  undo.move();
+  return machine;
+}
+
+class ExitedEarly extends Error {}
+
+async function startQemu(
+  spec: VmSpec,
+  directory: string,
+  options: LaunchOptions,
+  plan: LaunchPlan,
+): Promise<DetachedProcess> {
+  const devices: DevicePath[] = [];
+  if (spec.network) devices.push('/dev/net/tun');
+  if (options.accelerator === 'kvm') devices.push('/dev/kvm');
+  if (options.transport === 'vhost-vsock') devices.push('/dev/vhost-vsock');
+  return startCaged(
+    options.qemu,
+    commandLine({ ...options, ...plan, memory: inherited(plan.memory), spec, directory }),
+    {
+      spec,
+      deviceDirectory: `${directory}/dev`,
+      devices,
+      logFile: `${directory}/qemu.log`,
+      inherit: plan.memory === 'anonymous' ? [] : [plan.memory.fd],
+    },
+  );
+}
+
+/** The first descriptor behind the standard ones is the first inherited one. */
+const inherited = (memory: LaunchPlan['memory']): LaunchPlan['memory'] => (memory === 'anonymous' ? memory : { fd: 3 });
+
+async function startVsockHelper(
+  spec: VmSpec,
+  directory: string,
+  options: LaunchOptions,
+  signal: AbortSignal,
+  undo: AsyncDisposableStack,
+): Promise<DetachedProcess> {
+  const path = sockets(directory);
+  // packets over 32 KiB from guests of kernel 6.12 and later wedge version 0.3.0: design.md, section 6
+  const device = `guest-cid=${spec.cid},socket=${path.vhostUser},uds-path=${path.vsock},tx-buffer-size=32768`;
+  const helper = await startCaged(options.vhostDeviceVsock, ['--vm', device], {
+    spec,
+    deviceDirectory: `${directory}/dev`,
+    devices: [],
+    logFile: `${directory}/vsock.log`,
+  });
+  undo.defer(() => killProcess(helper.identity));
+  const failed = helper.exited.then(async (how) => {
+    const words = tail((await readFileIfExists(`${directory}/vsock.log`)) ?? '');
+    throw new CaissonError('failed_precondition', `${options.vhostDeviceVsock} ended with ${how}: ${words}`, {
+      hint: 'run bin/setup',
+    });
+  });
+  failed.catch(() => undefined);
+  await Promise.race([waitForPath(path.vhostUser, signal), failed]);
+  return helper;
+}
+
+async function bootError(
+  error: unknown,
+  machine: Machine | undefined,
+  directory: string,
+  options: LaunchOptions,
+  signal: AbortSignal,
+) {
+  if (signal.aborted) return error;
+  const words = tail((await readFileIfExists(`${directory}/qemu.log`)) ?? '');
+  const guest = machine?.guestLogTail();
+  const parts = [whatFailed(error, options), words && `QEMU: ${words}`, guest && `guest: ${guest}`].filter(Boolean);
+  const missing = /(nsenter|unshare|setpriv).*No such file|not installed|failed to execute/.test(words);
+  return new CaissonError(missing ? 'failed_precondition' : 'unavailable', parts.join('; '), {
+    cause: error,
+    hint: missing ? 'run bin/caisson doctor' : undefined,
+  });
+}
+
+function whatFailed(error: unknown, options: LaunchOptions): string {
+  if (error instanceof ExitedEarly) return `the VM ended during its start (${error.message})`;
+  if (isCaissonError(error, 'cancelled')) {
+    return `the VM did not come up within ${Math.round(options.timeoutMs / 1000)} s and was killed`;
+  }
+  return `the VM did not start: ${describeError(error)}`;
+}

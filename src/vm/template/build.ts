@@ -1,0 +1,95 @@
+import { chmod, mkdir, rename } from 'node:fs/promises';
+import { once } from 'node:events';
+import { orAborted } from '../../lib/async.ts';
+import { CaissonError } from '../../lib/errors.ts';
+import { run } from '../../lib/exec.ts';
+import { removeTree, writeFileAtomic } from '../../lib/files.ts';
+import { createMemfd } from '../../lib/memfd.ts';
+import type { VmSpec } from '../contracts.ts';
+import { launchMachine, type LaunchOptions } from '../launch.ts';
+import type { Machine } from '../machine.ts';
+
+/** Printed by the agent of a template when it listens and has given back what it can. */
+const SETTLED_MARK = 'caisson-agent: settled';
+
+/** A saved VM: `ram` (sparse), `state` (QEMU's devices), `key` (what it was made from, written last). */
+export const templateFiles = (directory: string) => ({
+  ram: `${directory}/ram`,
+  state: `${directory}/state`,
+  key: `${directory}/key`,
+});
+
+/**
+ * Boots a VM of this shape to a listening agent, stops it and saves memory and devices into `directory`, which appears
+ * complete or not at all.
+ */
+export async function buildTemplate(
+  spec: VmSpec,
+  directory: string,
+  key: string,
+  vmDirectory: string,
+  options: LaunchOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const work = `${directory}.new`;
+  await removeTree(work);
+  await mkdir(work, { recursive: true, mode: 0o711 });
+  const files = templateFiles(work);
+  try {
+    using memory = createMemfd('caisson-template');
+    const bringUp = async (machine: Machine, startSignal: AbortSignal): Promise<void> => {
+      await machine.qmp.execute('cont');
+      await orAborted(
+        machine.guestLog.waitFor((text) => text.includes(SETTLED_MARK)),
+        startSignal,
+      );
+      await machine.qmp.execute('stop');
+      await saveDevices(machine, startSignal);
+    };
+    const plan = {
+      memory,
+      incoming: false,
+      vsock: 'none',
+      extraKernelArguments: ['caisson.template'],
+      bringUp,
+    } as const;
+    await using machine = await launchMachine(spec, vmDirectory, options, plan, signal);
+    await run('cp', ['--sparse=always', `${vmDirectory}/state`, files.state], { signal });
+    await run('cp', ['--sparse=always', `/proc/${process.pid}/fd/${memory.fd}`, files.ram], { signal });
+    void machine;
+    // the VMs' users read the devices' state; the memory is copied for them
+    await chmod(files.state, 0o644);
+    await writeFileAtomic(files.key, key);
+    await removeTree(directory);
+    await rename(work, directory);
+  } finally {
+    await removeTree(work);
+  }
+}
+
+/** The memory stays where it is: only what is not in the memory file is written. */
+async function saveDevices(machine: Machine, signal: AbortSignal): Promise<void> {
+  const { qmp, directory } = machine;
+  await ignoreSharedMemory(machine);
+  await qmp.execute('migrate', { uri: `file:${directory}/state` });
+  await orAborted(migrated(machine), signal);
+}
+
+export async function ignoreSharedMemory({ qmp }: Machine): Promise<void> {
+  const capabilities = [
+    { capability: 'events', state: true },
+    { capability: 'x-ignore-shared', state: true },
+  ];
+  await qmp.execute('migrate-set-capabilities', { capabilities });
+}
+
+/** Resolves when QEMU says that a save or a load is complete; throws `internal` when it failed. */
+export async function migrated({ qmp }: Machine): Promise<void> {
+  for (;;) {
+    const [{ status }] = (await once(qmp, 'MIGRATION')) as [{ status?: string }];
+    if (status === 'completed') return;
+    if (status === 'failed' || status === 'cancelled') {
+      throw new CaissonError('internal', `QEMU could not save or load the VM's state: ${status}`);
+    }
+  }
+}

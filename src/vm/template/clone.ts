@@ -1,0 +1,59 @@
+import { fchmodSync, fchownSync } from 'node:fs';
+import { orAborted } from '../../lib/async.ts';
+import { run } from '../../lib/exec.ts';
+import { createMemfd } from '../../lib/memfd.ts';
+import type { VmSpec } from '../contracts.ts';
+import { launchMachine, type LaunchOptions } from '../launch.ts';
+import type { Machine } from '../machine.ts';
+import { sockets, VSOCK_PORT } from '../qemu/command-line.ts';
+import { ignoreSharedMemory, migrated, templateFiles } from './build.ts';
+
+/**
+ * A VM that goes on where the template in `templateDirectory` was stopped, with memory of its own. Returns when its
+ * vsock device is plugged in; disks of `spec` are plugged in, too. Undone by its dispose.
+ */
+export async function cloneMachine(
+  spec: VmSpec,
+  directory: string,
+  templateDirectory: string,
+  options: LaunchOptions,
+  signal: AbortSignal,
+): Promise<Machine> {
+  const template = templateFiles(templateDirectory);
+  using memory = createMemfd(`caisson-${spec.sandboxId.slice(0, 13)}`);
+  await run('cp', ['--sparse=always', template.ram, `/proc/${process.pid}/fd/${memory.fd}`], { signal });
+  // QEMU opens it as the VM's user, through /proc/self/fd
+  fchownSync(memory.fd, spec.uid, spec.uid);
+  fchmodSync(memory.fd, 0o600);
+  const bringUp = async (machine: Machine, startSignal: AbortSignal): Promise<void> => {
+    await ignoreSharedMemory(machine);
+    const loaded = migrated(machine);
+    loaded.catch(() => undefined);
+    await machine.qmp.execute('migrate-incoming', { uri: `file:${template.state}` });
+    await orAborted(loaded, startSignal);
+    await machine.qmp.execute('cont');
+    await plugVsock(machine, options, spec);
+    for (const disk of spec.disks) await machine.attachDisk(disk, startSignal);
+  };
+  const plan = { memory, incoming: true, vsock: 'plugged later', extraKernelArguments: [], bringUp } as const;
+  // the disks come by plugging, so that every VM has the template's shape
+  return await launchMachine({ ...spec, disks: [] }, directory, options, plan, signal);
+}
+
+async function plugVsock({ qmp, directory }: Machine, { transport }: LaunchOptions, spec: VmSpec): Promise<void> {
+  if (transport === 'vhost-vsock') {
+    await qmp.execute('device_add', {
+      driver: 'vhost-vsock-pci',
+      id: 'vsock0',
+      bus: VSOCK_PORT,
+      'guest-cid': spec.cid,
+    });
+    return;
+  }
+  const address = { type: 'unix', data: { path: sockets(directory).vhostUser } };
+  await qmp.execute('chardev-add', {
+    id: 'vsock',
+    backend: { type: 'socket', data: { addr: address, server: false } },
+  });
+  await qmp.execute('device_add', { driver: 'vhost-user-vsock-pci', id: 'vsock0', chardev: 'vsock', bus: VSOCK_PORT });
+}
