@@ -40,6 +40,7 @@ export const configSchema = z.strictObject({
         .enum(['auto', 'vhost-vsock', 'vhost-user-vsock'])
         .default('auto')
         .describe("auto: the kernel's where /dev/vhost-vsock exists"),
+      template: z.boolean().default(true).describe('start pods as clones of a VM that has booted once'),
       vcpus: z.int().min(1).max(64).default(1).describe('of a pod without limits'),
       memory_mib: z.int().min(192).default(256).describe('of a pod without limits, guest kernel and agent included'),
       boot_timeout_s: z.int().min(1).default(90).describe('a VM whose agent has not answered by then is killed'),

@@ -12,7 +12,12 @@ export interface VmSpec {
   readonly vcpus: number;
   readonly memoryMib: number;
   /** none for a VM without network, such as the accelerator's probe */
-  readonly network?: { readonly netnsPath: string; readonly tapName: string; readonly mac: string };
+  readonly network?: {
+    /** null: a new one that nobody can reach, gone with the VM */
+    readonly netnsPath: string | null;
+    readonly tapName: string;
+    readonly mac: string;
+  };
   readonly disks: readonly DiskSpec[];
 }
 

@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
@@ -11,6 +11,8 @@ import { chooseAccelerator, type AcceleratorChoice } from './accelerator.ts';
 import { bootMachine, type BootOptions } from './boot.ts';
 import { probeMemory, type VmPort, type VmSpec, type VsockTransport } from './contracts.ts';
 import { connectMachine, killAll } from './machine.ts';
+import { cloneMachine } from './template/clone.ts';
+import { obtainTemplate, templateHome, type Template } from './template/keeper.ts';
 
 export interface VmsOptions {
   readonly config: Config['vm'];
@@ -62,7 +64,20 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     choosing.catch(() => (choosing = undefined));
     return choosing;
   };
-  accelerator().catch((error: unknown) => log.warn({ err: error }, 'no accelerator chosen yet'));
+  let template: Template | undefined;
+  const obtain = async (): Promise<void> => {
+    const { kind, cpuModel } = await accelerator();
+    if (!config.template) return;
+    const launch = { ...boot, accelerator: kind, cpuModel };
+    const imageInputs = await readGuestInputs(config.guest_image);
+    const shape = { vcpus: config.vcpus, memoryMib: config.memory_mib, uid: config.uid_base };
+    const at = { home: templateHome(config.guest_image), vmHome: home };
+    template = await obtainTemplate({ ...at, ...shape, imageInputs, launch, log }, closing.signal);
+  };
+  // pods boot until it is there
+  const obtaining = obtain().catch((error: unknown) => {
+    if (!closing.signal.aborted) log.warn({ err: error }, 'no VM template: pods boot instead of being cloned');
+  });
 
   // short: the path of a unix socket has at most 107 bytes
   const directory = (sandboxId: string): string => join(home, shortId(sandboxId));
@@ -71,8 +86,17 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     accelerator: () => chosen,
     start: async (spec, signal) => {
       const { kind, cpuModel } = await accelerator();
-      const bootOptions: BootOptions = { ...boot, accelerator: kind, cpuModel };
-      return bootMachine(spec, directory(spec.sandboxId), bootOptions, signal);
+      const launch: BootOptions = { ...boot, accelerator: kind, cpuModel };
+      const place = directory(spec.sandboxId);
+      if (template?.vcpus === spec.vcpus && template.memoryMib === spec.memoryMib) {
+        try {
+          return await cloneMachine(spec, place, template.directory, launch, signal);
+        } catch (error) {
+          signal.throwIfAborted();
+          log.warn({ err: error, sandboxId: spec.sandboxId }, 'a clone of the VM template failed: booting instead');
+        }
+      }
+      return bootMachine(spec, place, launch, signal);
     },
     adopt: async (sandboxId, record) => {
       if (!(await isRunning(record))) return undefined;
@@ -88,7 +112,7 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     },
     [Symbol.asyncDispose]: async () => {
       closing.abort(new CaissonError('cancelled', 'the daemon ends'));
-      await choosing?.catch(() => undefined);
+      await obtaining;
     },
   };
 }
@@ -98,6 +122,11 @@ const ADOPTED_FIRST_UNIT = 256;
 function chooseTransport(wanted: Config['vm']['transport']): VsockTransport {
   if (wanted !== 'auto') return wanted;
   return existsSync('/dev/vhost-vsock') ? 'vhost-vsock' : 'vhost-user-vsock';
+}
+
+async function readGuestInputs(directory: string): Promise<string> {
+  const { inputs } = JSON.parse(await readFile(join(directory, 'manifest.json'), 'utf8')) as { inputs: string };
+  return inputs;
 }
 
 async function requireGuestImage(directory: string): Promise<void> {

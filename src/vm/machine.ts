@@ -1,6 +1,6 @@
 import { chmod, chown, mkdir } from 'node:fs/promises';
 import { KeyedMutex, orAborted } from '../lib/async.ts';
-import { CaissonError } from '../lib/errors.ts';
+import { CaissonError, isCaissonError, isErrno } from '../lib/errors.ts';
 import { readFileIfExists, removeTree } from '../lib/files.ts';
 import type { Logger } from '../lib/logger.ts';
 import { isRunning, killProcess, type ProcessIdentity } from '../lib/processes.ts';
@@ -11,7 +11,7 @@ import { GuestLog } from './guest-log.ts';
 import { blockdevOptions, nodeName, scsiDisk, sockets } from './qemu/command-line.ts';
 import { QmpClient } from './qemu/qmp.ts';
 import { dialKernel } from './vsock/kernel.ts';
-import { startRelay } from './vsock/relay.ts';
+import { startRelay, type VsockDialer } from './vsock/relay.ts';
 import { dialVhostUser } from './vsock/vhost-user.ts';
 
 /** The agent listens there: guest-agent/src/main.ts. */
@@ -28,6 +28,8 @@ export interface MachineInput {
 /** A running QEMU with everything of the daemon's that is connected to it. */
 export interface Machine extends Vm {
   readonly directory: string;
+  /** Returns when the agent has taken a connection: a device just plugged in needs a moment, and has no event. */
+  readonly untilDialled: (signal: AbortSignal) => Promise<void>;
   readonly qmp: QmpClient;
   readonly guestLog: GuestLog;
 }
@@ -53,6 +55,7 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
   return {
     record,
     directory,
+    untilDialled: (dialSignal) => untilDialled(dial, dialSignal),
     qmp,
     guestLog,
     agentSocket: path.agent,
@@ -66,6 +69,24 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
     },
   };
 }
+
+const REDIAL_MS = 20;
+
+async function untilDialled(dial: VsockDialer, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    if (signal.aborted) throw new CaissonError('unavailable', 'the guest agent takes no connection');
+    try {
+      (await dial()).destroy();
+      return;
+    } catch (error) {
+      if (!isRefusal(error)) throw error;
+      await new Promise((resolve) => setTimeout(resolve, REDIAL_MS));
+    }
+  }
+}
+
+const isRefusal = (error: unknown): boolean =>
+  isCaissonError(error, 'unavailable') || isErrno(error, 'ECONNRESET') || isErrno(error, 'EPIPE');
 
 /** QEMU numbers nothing for us: the next free unit is the number of disks so far. */
 function diskAttacher(qmp: QmpClient, firstIndex: number): Vm['attachDisk'] {

@@ -59,6 +59,15 @@ export function startCaged(command: string, args: readonly string[], options: Ca
     deviceDirectory,
     nodes,
   ];
-  const [program = '', ...rest] = spec.network ? ['nsenter', `--net=${spec.network.netnsPath}`, ...cage] : cage;
+  const [program = '', ...rest] = [...enterNetwork(spec), ...cage];
   return startDetached(program, [...rest, command, ...args], logFile, options.inherit);
+}
+
+/** In a network of its own the tap must be made first; it goes with the last process in it. */
+const OWN_NETWORK = 'ip tuntap add dev "$1" mode tap user "$2"; shift 2; exec "$@"';
+
+function enterNetwork({ network, uid }: CageOptions['spec']): string[] {
+  if (!network) return [];
+  if (network.netnsPath !== null) return ['nsenter', `--net=${network.netnsPath}`];
+  return ['unshare', '--net', 'sh', '-c', OWN_NETWORK, 'caisson-network', network.tapName, String(uid)];
 }

@@ -1,9 +1,9 @@
-import { chmod, mkdir, rename } from 'node:fs/promises';
+import { chmod, mkdir } from 'node:fs/promises';
 import { once } from 'node:events';
 import { orAborted } from '../../lib/async.ts';
 import { CaissonError } from '../../lib/errors.ts';
 import { run } from '../../lib/exec.ts';
-import { removeTree, writeFileAtomic } from '../../lib/files.ts';
+import { removeTree } from '../../lib/files.ts';
 import { createMemfd } from '../../lib/memfd.ts';
 import type { VmSpec } from '../contracts.ts';
 import { launchMachine, type LaunchOptions } from '../launch.ts';
@@ -12,59 +12,39 @@ import type { Machine } from '../machine.ts';
 /** Printed by the agent of a template when it listens and has given back what it can. */
 const SETTLED_MARK = 'caisson-agent: settled';
 
-/** A saved VM: `ram` (sparse), `state` (QEMU's devices), `key` (what it was made from, written last). */
+/** A saved VM: `ram` (sparse), `state` (QEMU's devices), and `seal`, written last, with the digest of both. */
 export const templateFiles = (directory: string) => ({
   ram: `${directory}/ram`,
   state: `${directory}/state`,
-  key: `${directory}/key`,
+  seal: `${directory}/seal.json`,
 });
 
-/**
- * Boots a VM of this shape to a listening agent, stops it and saves memory and devices into `directory`, which appears
- * complete or not at all.
- */
+/** Boots a VM of this shape to a listening agent, stops it and saves memory and devices into `directory`. */
 export async function buildTemplate(
   spec: VmSpec,
   directory: string,
-  key: string,
   vmDirectory: string,
   options: LaunchOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const work = `${directory}.new`;
-  await removeTree(work);
-  await mkdir(work, { recursive: true, mode: 0o711 });
-  const files = templateFiles(work);
-  try {
-    using memory = createMemfd('caisson-template');
-    const bringUp = async (machine: Machine, startSignal: AbortSignal): Promise<void> => {
-      await machine.qmp.execute('cont');
-      await orAborted(
-        machine.guestLog.waitFor((text) => text.includes(SETTLED_MARK)),
-        startSignal,
-      );
-      await machine.qmp.execute('stop');
-      await saveDevices(machine, startSignal);
-    };
-    const plan = {
-      memory,
-      incoming: false,
-      vsock: 'none',
-      extraKernelArguments: ['caisson.template'],
-      bringUp,
-    } as const;
-    await using machine = await launchMachine(spec, vmDirectory, options, plan, signal);
-    await run('cp', ['--sparse=always', `${vmDirectory}/state`, files.state], { signal });
-    await run('cp', ['--sparse=always', `/proc/${process.pid}/fd/${memory.fd}`, files.ram], { signal });
-    void machine;
-    // the VMs' users read the devices' state; the memory is copied for them
-    await chmod(files.state, 0o644);
-    await writeFileAtomic(files.key, key);
-    await removeTree(directory);
-    await rename(work, directory);
-  } finally {
-    await removeTree(work);
-  }
+  await removeTree(directory);
+  await mkdir(directory, { recursive: true, mode: 0o711 });
+  const files = templateFiles(directory);
+  using memory = createMemfd('caisson-template');
+  const bringUp = async (machine: Machine, startSignal: AbortSignal): Promise<void> => {
+    await machine.qmp.execute('cont');
+    const settled = machine.guestLog.waitFor((text) => text.includes(SETTLED_MARK));
+    await orAborted(settled, startSignal);
+    await machine.qmp.execute('stop');
+    await saveDevices(machine, startSignal);
+    await run('cp', ['--sparse=always', `${vmDirectory}/state`, files.state], { signal: startSignal });
+    await run('cp', ['--sparse=always', `/proc/${process.pid}/fd/${memory.fd}`, files.ram], { signal: startSignal });
+  };
+  const plan = { memory, incoming: false, vsock: 'none', extraKernelArguments: ['caisson.template'], bringUp } as const;
+  const machine = await launchMachine(spec, vmDirectory, options, plan, signal);
+  await machine[Symbol.asyncDispose]();
+  // the VMs' users read the devices' state; the memory is copied for them
+  await chmod(files.state, 0o644);
 }
 
 /** The memory stays where it is: only what is not in the memory file is written. */

@@ -33,6 +33,7 @@ export async function cloneMachine(
     await orAborted(loaded, startSignal);
     await machine.qmp.execute('cont');
     await plugVsock(machine, options, spec);
+    await machine.untilDialled(startSignal);
     for (const disk of spec.disks) await machine.attachDisk(disk, startSignal);
   };
   const plan = { memory, incoming: true, vsock: 'plugged later', extraKernelArguments: [], bringUp } as const;

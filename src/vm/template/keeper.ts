@@ -1,0 +1,124 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, readdir, rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { run } from '../../lib/exec.ts';
+import { readFileIfExists, removeTree, writeFileAtomic } from '../../lib/files.ts';
+import type { Logger } from '../../lib/logger.ts';
+import type { VmSpec } from '../contracts.ts';
+import type { LaunchOptions } from '../launch.ts';
+import { commandLine } from '../qemu/command-line.ts';
+import { buildTemplate, templateFiles } from './build.ts';
+import { cloneMachine } from './clone.ts';
+
+export interface Template {
+  readonly directory: string;
+  readonly vcpus: number;
+  readonly memoryMib: number;
+}
+
+export interface KeeperOptions {
+  /** templates of this guest image, shared by all daemons of the host */
+  readonly home: string;
+  /** changes with the guest image */
+  readonly imageInputs: string;
+  readonly vcpus: number;
+  readonly memoryMib: number;
+  readonly launch: LaunchOptions;
+  /** where its VMs have their directories while it is made */
+  readonly vmHome: string;
+  readonly uid: number;
+  readonly log: Logger;
+}
+
+/**
+ * The template of this shape: the one that is there, if it is whole and made from the same things, else a new one,
+ * tried by a clone before anybody uses it.
+ */
+export async function obtainTemplate(options: KeeperOptions, signal: AbortSignal): Promise<Template> {
+  const { home, imageInputs, vcpus, memoryMib, log } = options;
+  const identity = await identityOf(options);
+  const directory = join(home, `${imageInputs.slice(0, 12)}-${identity.slice(0, 12)}`);
+  const template = { directory, vcpus, memoryMib };
+  if (await isWhole(directory, identity)) return template;
+  const started = performance.now();
+  await mkdir(home, { recursive: true, mode: 0o711 });
+  await removeStale(home, imageInputs);
+  await make(directory, identity, options, signal);
+  log.info(
+    { directory, ms: Math.round(performance.now() - started) },
+    'the VM template is ready: pods start as clones',
+  );
+  return template;
+}
+
+async function make(directory: string, identity: string, options: KeeperOptions, signal: AbortSignal): Promise<void> {
+  const { vmHome, launch } = options;
+  const work = `${directory}.new-${process.pid}`;
+  try {
+    await buildTemplate(spec(options, 1), work, join(vmHome, `template-${process.pid}`), launch, signal);
+    const trial = await cloneMachine(spec(options, 2), join(vmHome, `trial-${process.pid}`), work, launch, signal);
+    await trial[Symbol.asyncDispose]();
+    await writeFileAtomic(templateFiles(work).seal, JSON.stringify({ identity, digest: await digestOf(work) }));
+    await removeTree(directory);
+    await run('mv', ['--no-target-directory', work, directory]);
+  } finally {
+    await removeTree(work);
+  }
+}
+
+/** A VM in a network of its own, which nobody can reach; `number` keeps template and trial apart. */
+function spec({ vcpus, memoryMib, uid }: KeeperOptions, number: number): VmSpec {
+  return {
+    sandboxId: `template-${number}-${process.pid}`,
+    cid: 0x7fff_0001 + number,
+    uid,
+    vcpus,
+    memoryMib,
+    network: { netnsPath: null, tapName: 'tap0', mac: '02:00:00:00:00:01' },
+    disks: [],
+  };
+}
+
+/** Of everything that a saved state depends on: guest image, QEMU and the machine's shape. */
+async function identityOf(options: KeeperOptions): Promise<string> {
+  const { launch, imageInputs } = options;
+  const { stdout: version } = await run(launch.qemu, ['--version'], { installHint: 'run bin/setup' });
+  const shape = commandLine({
+    ...launch,
+    spec: { ...spec(options, 0), sandboxId: 'shape', uid: 0 },
+    directory: '/shape',
+    memory: { fd: 3 },
+    incoming: true,
+    vsock: 'plugged later',
+    extraKernelArguments: [],
+  });
+  return createHash('sha256').update(JSON.stringify({ imageInputs, version, shape })).digest('hex');
+}
+
+/** A truncated or changed file must never run: it would be a VM in a state that nobody has seen. */
+async function isWhole(directory: string, identity: string): Promise<boolean> {
+  const seal = await readFileIfExists(templateFiles(directory).seal);
+  if (seal === undefined) return false;
+  const stored = JSON.parse(seal) as { identity: string; digest: string };
+  return stored.identity === identity && stored.digest === (await digestOf(directory));
+}
+
+async function digestOf(directory: string): Promise<string> {
+  const { ram, state } = templateFiles(directory);
+  const hash = createHash('sha256');
+  for (const file of [state, ram])
+    await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash, { end: false });
+  return hash.digest('hex');
+}
+
+/** Templates of guest images that are no more. */
+async function removeStale(home: string, imageInputs: string): Promise<void> {
+  for (const name of await readdir(home)) {
+    if (!name.startsWith(imageInputs.slice(0, 12))) await rm(join(home, name), { recursive: true, force: true });
+  }
+}
+
+export const templateHome = (guestImage: string): string =>
+  join(dirname(guestImage), `${basename(guestImage)}.templates`);
