@@ -61,4 +61,5 @@ step_guest_image() {
   next_step 'guest image'
   bin/caisson image build >&2 || die 'the guest image could not be built; the reason is above' \
     "try it by hand: $repo/bin/caisson image build"
+  bin/caisson template build >&2 || say 'warning: no VM template; pods will boot instead of being cloned'
 }

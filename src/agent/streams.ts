@@ -44,6 +44,7 @@ export async function runExec(stub: AgentStub, request: ExecRequest, signal: Abo
   });
   const cancel = (): void => call.cancel();
   signal.addEventListener('abort', cancel, { once: true });
+  if (signal.aborted) cancel();
   const stdout = new BoundedBuffer(request.maxBytes);
   const stderr = new BoundedBuffer(request.maxBytes);
   try {

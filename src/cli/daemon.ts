@@ -81,6 +81,11 @@ export async function startDaemon(config: Config, log: Logger): Promise<AsyncDis
 /** The runtime is ready even while a probe for the accelerator runs: pods wait for it. */
 function runtimeState(config: Config, vms: VmPort): RuntimeState {
   const accelerator = vms.accelerator();
-  const info = { accelerator: accelerator ?? 'not chosen yet', transport: vms.transport, config: config.vm };
+  const info = {
+    accelerator: accelerator ?? 'not chosen yet',
+    transport: vms.transport,
+    template: vms.template(),
+    config: config.vm,
+  };
   return { ready: true, reason: '', message: '', info };
 }

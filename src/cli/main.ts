@@ -6,6 +6,7 @@ import { addDoctorCommand } from './doctor.ts';
 import { addImageCommand } from './image.ts';
 import { printError } from './output.ts';
 import { addServeCommand } from './serve.ts';
+import { addTemplateCommand } from './template.ts';
 import { addVersionCommand } from './version.ts';
 
 const EXIT_FAILURE = 1;
@@ -37,6 +38,7 @@ function buildProgram(): Command {
   addDoctorCommand(program);
   addDemoCommand(program);
   addImageCommand(program);
+  addTemplateCommand(program);
   addConfigCommand(program);
   addVersionCommand(program);
   return program;

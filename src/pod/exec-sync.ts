@@ -14,6 +14,7 @@ export async function execSync(
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<ExecResult> {
+  if (command.some((text) => text.includes('\0'))) throw new CaissonError('invalid_argument', 'cmd: has a NUL');
   const { sandboxId, state } = context.containers.get(id);
   if (state !== 'running') throw new CaissonError('failed_precondition', `container ${id} is ${state}, not running`);
   const live = requireLive(context, sandboxId);

@@ -70,6 +70,16 @@ export interface VmPort extends AsyncDisposable {
   /** What the last probe found; undefined until a guest has really booted with it. */
   accelerator(): { readonly kind: Accelerator; readonly reason: string } | undefined;
   readonly transport: VsockTransport;
+  /** How pods start just now, and why: by cloning the template, or by booting. */
+  template(): TemplateStatus;
+  /** resolves when the accelerator has been chosen and the template made, or neither can be */
+  readonly settled: Promise<void>;
+}
+
+export interface TemplateStatus {
+  readonly state: 'off' | 'being made' | 'ready' | 'failed';
+  /** the template's directory, or why there is none */
+  readonly detail: string;
 }
 
 /** The file that remembers what the last probe of the accelerator found: with this guest image, on this host. */

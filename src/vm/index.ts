@@ -12,7 +12,8 @@ import { bootMachine, type BootOptions } from './boot.ts';
 import { probeMemory, type VmPort, type VmSpec, type VsockTransport } from './contracts.ts';
 import { connectMachine, killAll } from './machine.ts';
 import { cloneMachine } from './template/clone.ts';
-import { obtainTemplate, templateHome, type Template } from './template/keeper.ts';
+import { holdTemplate } from './template/holder.ts';
+import { templateHome, type KeeperOptions } from './template/keeper.ts';
 
 export interface VmsOptions {
   readonly config: Config['vm'];
@@ -64,39 +65,35 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     choosing.catch(() => (choosing = undefined));
     return choosing;
   };
-  let template: Template | undefined;
-  const obtain = async (): Promise<void> => {
+  const keeper = async (): Promise<KeeperOptions> => {
     const { kind, cpuModel } = await accelerator();
-    if (!config.template) return;
-    const launch = { ...boot, accelerator: kind, cpuModel };
     const imageInputs = await readGuestInputs(config.guest_image);
     const shape = { vcpus: config.vcpus, memoryMib: config.memory_mib, uid: config.uid_base };
     const at = { home: templateHome(config.guest_image), vmHome: home };
-    template = await obtainTemplate({ ...at, ...shape, imageInputs, launch, log }, closing.signal);
+    return { ...at, ...shape, imageInputs, launch: { ...boot, accelerator: kind, cpuModel }, log };
   };
-  // pods boot until it is there
-  const obtaining = obtain().catch((error: unknown) => {
-    if (!closing.signal.aborted) log.warn({ err: error }, 'no VM template: pods boot instead of being cloned');
-  });
+  const template = holdTemplate({ wanted: config.template, keeper, signal: closing.signal, log });
 
   // short: the path of a unix socket has at most 107 bytes
   const directory = (sandboxId: string): string => join(home, shortId(sandboxId));
   return {
     transport,
     accelerator: () => chosen,
+    template: template.status,
+    settled: template.settled,
     start: async (spec, signal) => {
       const { kind, cpuModel } = await accelerator();
       const launch: BootOptions = { ...boot, accelerator: kind, cpuModel };
       const place = directory(spec.sandboxId);
-      if (template?.vcpus === spec.vcpus && template.memoryMib === spec.memoryMib) {
-        try {
-          return await cloneMachine(spec, place, template.directory, launch, signal);
-        } catch (error) {
-          signal.throwIfAborted();
-          log.warn({ err: error, sandboxId: spec.sandboxId }, 'a clone of the VM template failed: booting instead');
-        }
+      const source = await template.forSpec(spec);
+      if (!source) return bootMachine(spec, place, launch, signal);
+      try {
+        return await cloneMachine(spec, place, source.directory, launch, signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        log.warn({ err: error, sandboxId: spec.sandboxId }, 'a clone of the VM template failed: booting instead');
+        return bootMachine(spec, place, launch, signal);
       }
-      return bootMachine(spec, place, launch, signal);
     },
     adopt: async (sandboxId, record) => {
       if (!(await isRunning(record))) return undefined;
@@ -112,7 +109,7 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     },
     [Symbol.asyncDispose]: async () => {
       closing.abort(new CaissonError('cancelled', 'the daemon ends'));
-      await obtaining;
+      await template.settled;
     },
   };
 }

@@ -32,25 +32,30 @@ export interface KeeperOptions {
   readonly log: Logger;
 }
 
-/**
- * The template of this shape: the one that is there, if it is whole and made from the same things, else a new one,
- * tried by a clone before anybody uses it.
- */
-export async function obtainTemplate(options: KeeperOptions, signal: AbortSignal): Promise<Template> {
-  const { home, imageInputs, vcpus, memoryMib, log } = options;
-  const identity = await identityOf(options);
-  const directory = join(home, `${imageInputs.slice(0, 12)}-${identity.slice(0, 12)}`);
-  const template = { directory, vcpus, memoryMib };
-  if (await isWhole(directory, identity)) return template;
+/** The template of this shape, if it is there, whole and made from the same things. */
+export async function findTemplate(options: KeeperOptions): Promise<Template | undefined> {
+  const { template, identity } = await locate(options);
+  return (await isWhole(template.directory, identity)) ? template : undefined;
+}
+
+/** A new template of this shape, tried by a clone before anybody uses it. */
+export async function makeTemplate(options: KeeperOptions, signal: AbortSignal): Promise<Template> {
+  const { home, imageInputs, log } = options;
+  const { template, identity } = await locate(options);
   const started = performance.now();
   await mkdir(home, { recursive: true, mode: 0o711 });
   await removeStale(home, imageInputs);
-  await make(directory, identity, options, signal);
-  log.info(
-    { directory, ms: Math.round(performance.now() - started) },
-    'the VM template is ready: pods start as clones',
-  );
+  await make(template.directory, identity, options, signal);
+  const ms = Math.round(performance.now() - started);
+  log.info({ directory: template.directory, ms }, 'the VM template is ready: pods start as clones');
   return template;
+}
+
+async function locate(options: KeeperOptions): Promise<{ readonly template: Template; readonly identity: string }> {
+  const { home, imageInputs, vcpus, memoryMib } = options;
+  const identity = await identityOf(options);
+  const directory = join(home, `${imageInputs.slice(0, 12)}-${identity.slice(0, 12)}`);
+  return { template: { directory, vcpus, memoryMib }, identity };
 }
 
 async function make(directory: string, identity: string, options: KeeperOptions, signal: AbortSignal): Promise<void> {
