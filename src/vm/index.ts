@@ -79,7 +79,7 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
   return {
     transport,
     accelerator: () => chosen,
-    template: template.status,
+    template: () => template.status(),
     settled: template.settled,
     start: async (spec, signal) => {
       const { kind, cpuModel } = await accelerator();
