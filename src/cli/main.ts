@@ -12,6 +12,8 @@ import { addVersionCommand } from './version.ts';
 const EXIT_FAILURE = 1;
 const EXIT_USAGE = 2;
 
+// modes are set where they matter; a tighter mask would lock the VMs' users out of their own files
+process.umask(0o022);
 process.exitCode = await main(process.argv);
 
 async function main(argv: readonly string[]): Promise<number> {

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { CaissonError, isErrno } from './errors.ts';
 import { ignoreMissing } from './files.ts';
 
@@ -60,6 +60,20 @@ const gone = (error: unknown): undefined => {
   if (isErrno(error, 'ESRCH')) return undefined;
   return ignoreMissing(undefined)(error);
 };
+
+/** Every process of the host whose command line, arguments joined by blanks, passes the test. */
+export async function findProcesses(test: (commandLine: string) => boolean): Promise<ProcessIdentity[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found = await Promise.all(
+    pids.map(async (pid) => {
+      const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(gone);
+      if (commandLine === undefined || !test(commandLine.replaceAll('\0', ' '))) return [];
+      const ticks = await startTicks(pid);
+      return ticks === undefined ? [] : [{ pid, startTicks: ticks }];
+    }),
+  );
+  return found.flat();
+}
 
 export async function isRunning(process: ProcessIdentity): Promise<boolean> {
   return (await startTicks(process.pid)) === process.startTicks;

@@ -1,15 +1,17 @@
+import { lstat } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
-import { isErrno } from './errors.ts';
+import { CaissonError, isErrno } from './errors.ts';
 import { waitForPath } from './wait-for-path.ts';
 
 const BIND_TO_LISTEN_MS = 5;
 
 /**
  * Connects to the unix socket that another process is about to make. Its path appears at bind, a moment before it
- * listens, and there is no event for the latter.
+ * listens, and there is no event for the latter. Throws `internal` when it is not `owner`'s socket.
  */
-export async function connectWhenReady(path: string, signal: AbortSignal): Promise<Socket> {
+export async function connectWhenReady(path: string, owner: number, signal: AbortSignal): Promise<Socket> {
   await waitForPath(path, signal);
+  await requireSocketOf(path, owner);
   for (;;) {
     signal.throwIfAborted();
     try {
@@ -30,4 +32,11 @@ function connectNow(path: string): Promise<Socket> {
       resolve(socket);
     });
   });
+}
+
+/** Who owns the directory could lead us to somebody else's socket by a link. */
+export async function requireSocketOf(path: string, owner: number): Promise<void> {
+  const stat = await lstat(path);
+  if (!stat.isSocket() || stat.uid !== owner)
+    throw new CaissonError('internal', `${path} is not user ${owner}'s own socket`);
 }

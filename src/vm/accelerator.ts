@@ -1,6 +1,7 @@
 import { join } from 'node:path';
+import { z } from 'zod';
 import { release } from 'node:os';
-import { CaissonError, describeError } from '../lib/errors.ts';
+import { CaissonError, describeError, isCaissonError } from '../lib/errors.ts';
 import { run } from '../lib/exec.ts';
 import { exists, readFileIfExists, writeFileAtomic } from '../lib/files.ts';
 import type { Logger } from '../lib/logger.ts';
@@ -54,11 +55,14 @@ async function probe(options: ProbeOptions, signal: AbortSignal): Promise<Accele
   for (const cpuModel of KVM_CPUS) {
     options.log.info({ cpuModel }, 'probing KVM: booting a guest with it');
     try {
-      const boot = { ...options.boot, accelerator: 'kvm' as const, cpuModel, firstWordMs: FIRST_WORD_MS };
+      const watched = { firstWordMs: FIRST_WORD_MS, extraKernelArguments: ['loglevel=7'] };
+      const boot = { ...options.boot, accelerator: 'kvm' as const, cpuModel, ...watched };
       await using _machine = await bootMachine(options.probeSpec, join(options.directory, 'probe'), boot, signal);
       return { kind: 'kvm', cpuModel, reason: 'a guest boots with it' };
     } catch (error) {
       signal.throwIfAborted();
+      // something is missing that every VM needs: that says nothing about KVM
+      if (isCaissonError(error, 'failed_precondition')) throw error;
       lastWords = describeError(error);
       // only an abort of QEMU over the CPU model is worth another try
       if (!/arch-capabilities|kvm_buf_set_msrs|cpu|CPU|signal SIGABRT/.test(lastWords)) break;
@@ -69,7 +73,19 @@ async function probe(options: ProbeOptions, signal: AbortSignal): Promise<Accele
 
 async function recall(file: string, key: string): Promise<AcceleratorChoice | undefined> {
   const text = await readFileIfExists(file);
-  if (text === undefined) return undefined;
-  const stored = JSON.parse(text) as { key: string; choice: AcceleratorChoice };
-  return stored.key === key ? stored.choice : undefined;
+  const stored = memorySchema.safeParse(parseJson(text ?? ''));
+  return stored.success && stored.data.key === key ? stored.data.choice : undefined;
+}
+
+const memorySchema = z.object({
+  key: z.string(),
+  choice: z.object({ kind: z.enum(['kvm', 'tcg']), cpuModel: z.string(), reason: z.string() }),
+});
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined; // missing or damaged: the probe is made again
+  }
 }

@@ -7,6 +7,7 @@ import type { Machine } from './machine.ts';
 export interface BootOptions extends LaunchOptions {
   /** `ms` until the kernel prints anything, if that is to be watched */
   readonly firstWordMs?: number;
+  readonly extraKernelArguments?: readonly string[];
 }
 
 /** Printed by the agent (guest-agent/src/main.ts) when it can be dialled. */
@@ -23,7 +24,13 @@ export function bootMachine(
     await machine.qmp.execute('cont');
     await waitForAgent(machine, options, startSignal);
   };
-  const plan = { memory: 'anonymous', incoming: false, vsock: 'present', extraKernelArguments: [], bringUp } as const;
+  const plan = {
+    memory: 'anonymous',
+    incoming: false,
+    vsock: 'present',
+    extraKernelArguments: options.extraKernelArguments ?? [],
+    bringUp,
+  } as const;
   return launchMachine(spec, directory, options, plan, signal);
 }
 

@@ -56,6 +56,8 @@ export interface Vm extends AsyncDisposable {
   attachDisk(disk: DiskSpec, signal: AbortSignal): Promise<void>;
   /** Last lines of the guest's log, for error messages. */
   guestLogTail(): string;
+  /** The daemon's connections end; the VM goes on, for the next daemon to adopt. */
+  disconnect(): Promise<void>;
   /** Kills QEMU and its helpers and removes their files. Idempotent, never waits on the guest. */
   [Symbol.asyncDispose](): Promise<void>;
 }

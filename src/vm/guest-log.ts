@@ -1,18 +1,22 @@
-import { createWriteStream, renameSync, type WriteStream } from 'node:fs';
+import { closeSync, constants, openSync, renameSync, write } from 'node:fs';
 import type { Socket } from 'node:net';
+import { promisify } from 'node:util';
 
 const MAX_FILE_BYTES = 1024 * 1024;
-const TAIL_BYTES = 16 * 1024;
+const TAIL_CHARACTERS = 16 * 1024;
 const TAIL_LINES = 8;
+
+const writeTo = promisify(write);
 
 /**
  * What the guest's kernel and agent print, from QEMU's console socket into a file. The file holds at most two times
- * 1 MiB (`guest.log` and `guest.log.1`), however much a hostile guest prints.
+ * 1 MiB (`guest.log` and `guest.log.1`), and the next bytes are read when the last ones are written, however much a
+ * hostile guest prints.
  */
 export class GuestLog implements Disposable {
   readonly #socket: Socket;
   readonly #path: string;
-  #file: WriteStream;
+  #fd: number;
   #written = 0;
   #tail = '';
   readonly #watchers = new Set<() => void>();
@@ -20,11 +24,10 @@ export class GuestLog implements Disposable {
   /** Takes the connected socket over. */
   constructor(socket: Socket, logPath: string) {
     this.#path = logPath;
-    this.#file = this.#openFile();
+    this.#fd = openLog(logPath);
     this.#socket = socket;
-    this.#socket.setEncoding('latin1');
-    this.#socket.on('data', (text: string) => this.#append(text));
-    this.#socket.on('error', () => this.#socket.destroy());
+    socket.on('error', () => socket.destroy());
+    void this.#follow();
   }
 
   /** Resolves when `test` holds of the log's last 16 KiB. */
@@ -48,27 +51,34 @@ export class GuestLog implements Disposable {
 
   [Symbol.dispose](): void {
     this.#socket.destroy();
-    this.#file.end();
   }
 
-  #append(text: string): void {
-    this.#tail = (this.#tail + text).slice(-TAIL_BYTES);
-    this.#written += text.length;
-    this.#file.write(text, 'latin1');
-    if (this.#written > MAX_FILE_BYTES) this.#rotate();
+  async #follow(): Promise<void> {
+    try {
+      for await (const data of this.#socket as AsyncIterable<Buffer>) await this.#append(data);
+    } catch {
+      // the socket was destroyed: by our dispose, or with QEMU, whose end is told by its QMP socket
+    } finally {
+      closeSync(this.#fd);
+    }
+  }
+
+  async #append(data: Buffer): Promise<void> {
+    this.#tail = (this.#tail + data.toString('latin1')).slice(-TAIL_CHARACTERS);
     for (const look of this.#watchers) look();
+    this.#written += data.length;
+    await writeTo(this.#fd, data).catch(() => undefined); // a full disk costs log lines, not the pod
+    if (this.#written > MAX_FILE_BYTES) this.#rotate();
   }
 
   #rotate(): void {
-    this.#file.end();
+    closeSync(this.#fd);
     renameSync(this.#path, `${this.#path}.1`);
-    this.#file = this.#openFile();
+    this.#fd = openLog(this.#path);
     this.#written = 0;
   }
+}
 
-  #openFile(): WriteStream {
-    const file = createWriteStream(this.#path, { flags: 'a', mode: 0o600 });
-    file.on('error', () => undefined); // a full disk costs log lines, not the pod
-    return file;
-  }
+function openLog(path: string): number {
+  return openSync(path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
 }

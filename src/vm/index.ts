@@ -1,4 +1,4 @@
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
@@ -10,7 +10,7 @@ import { isRunning } from '../lib/processes.ts';
 import { chooseAccelerator, type AcceleratorChoice } from './accelerator.ts';
 import { bootMachine, type BootOptions } from './boot.ts';
 import { probeMemory, type VmPort, type VmSpec, type VsockTransport } from './contracts.ts';
-import { connectMachine, killAll } from './machine.ts';
+import { connectMachine, killAll, killStrays } from './machine.ts';
 import { cloneMachine } from './template/clone.ts';
 import { holdTemplate } from './template/holder.ts';
 import { templateHome, type KeeperOptions } from './template/keeper.ts';
@@ -29,6 +29,7 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
   const { config, log } = options;
   const home = join(options.stateDir, 'vms');
   await mkdir(home, { recursive: true, mode: 0o711 });
+  await discardUnfinished(home);
   const transport = chooseTransport(config.transport);
   const closing = new AbortController();
   const boot = {
@@ -97,14 +98,11 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     },
     adopt: async (sandboxId, record) => {
       if (!(await isRunning(record))) return undefined;
-      // one unit for each hot-plugged disk may be taken: start behind them all
-      return connectMachine(
-        { record, directory: directory(sandboxId), diskCount: ADOPTED_FIRST_UNIT, log },
-        AbortSignal.timeout(10_000),
-      );
+      return connectMachine({ record, directory: directory(sandboxId), log }, AbortSignal.timeout(ADOPT_TIMEOUT_MS));
     },
     discard: async (sandboxId, record) => {
       if (record) await killAll(record);
+      await killStrays(directory(sandboxId));
       await removeTree(directory(sandboxId));
     },
     [Symbol.asyncDispose]: async () => {
@@ -114,7 +112,16 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
   };
 }
 
-const ADOPTED_FIRST_UNIT = 256;
+const ADOPT_TIMEOUT_MS = 10_000;
+
+/** Of VMs that were no pod's: a probe, a template or its trial, cut off with an earlier daemon. */
+async function discardUnfinished(home: string): Promise<void> {
+  for (const name of await readdir(home)) {
+    if (!/^(probe|template|trial)/.test(name)) continue;
+    await killStrays(join(home, name));
+    await removeTree(join(home, name));
+  }
+}
 
 function chooseTransport(wanted: Config['vm']['transport']): VsockTransport {
   if (wanted !== 'auto') return wanted;

@@ -6,7 +6,7 @@ import { killProcess, type DetachedProcess } from '../lib/processes.ts';
 import { waitForPath } from '../lib/wait-for-path.ts';
 import type { Accelerator, VmSpec, VsockTransport } from './contracts.ts';
 import { connectMachine, makeVmDirectory, type Machine } from './machine.ts';
-import { commandLine, sockets, type MachineOptions } from './qemu/command-line.ts';
+import { commandLine, vmPaths, type MachineOptions } from './qemu/command-line.ts';
 import { startCaged, type DevicePath } from './qemu/process.ts';
 
 export interface LaunchOptions {
@@ -59,10 +59,7 @@ export async function launchMachine(
   for (const death of died) death.catch(() => undefined);
   let machine: Machine | undefined;
   try {
-    const connecting = connectMachine(
-      { record, directory, diskCount: spec.disks.length, log: options.log },
-      startSignal,
-    );
+    const connecting = connectMachine({ record, directory, log: options.log }, startSignal);
     machine = await Promise.race([connecting, ...died]);
     undo.use(machine);
     await Promise.race([plan.bringUp(machine, startSignal), ...died]);
@@ -70,6 +67,8 @@ export async function launchMachine(
     throw await bootError(error, machine, directory, options, signal);
   }
   undo.move();
+  // a VM that nobody can reach any more is as good as dead: its end is told to all who wait for it
+  for (const helper of helpers) void helper.exited.then(() => killProcess(qemu.identity));
   return machine;
 }
 
@@ -90,9 +89,9 @@ async function startQemu(
     commandLine({ ...options, ...plan, memory: inherited(plan.memory), spec, directory }),
     {
       spec,
-      deviceDirectory: `${directory}/dev`,
+      deviceDirectory: vmPaths(directory).devices,
       devices,
-      logFile: `${directory}/qemu.log`,
+      logFile: vmPaths(directory).qemuLog,
       inherit: plan.memory === 'anonymous' ? [] : [plan.memory.fd],
     },
   );
@@ -108,18 +107,18 @@ async function startVsockHelper(
   signal: AbortSignal,
   undo: AsyncDisposableStack,
 ): Promise<DetachedProcess> {
-  const path = sockets(directory);
+  const path = vmPaths(directory);
   // packets over 32 KiB from guests of kernel 6.12 and later wedge version 0.3.0: design.md, section 6
   const device = `guest-cid=${spec.cid},socket=${path.vhostUser},uds-path=${path.vsock},tx-buffer-size=32768`;
   const helper = await startCaged(options.vhostDeviceVsock, ['--vm', device], {
     spec,
-    deviceDirectory: `${directory}/dev`,
+    deviceDirectory: vmPaths(directory).devices,
     devices: [],
-    logFile: `${directory}/vsock.log`,
+    logFile: path.vsockLog,
   });
   undo.defer(() => killProcess(helper.identity));
   const failed = helper.exited.then(async (how) => {
-    const words = tail((await readFileIfExists(`${directory}/vsock.log`)) ?? '');
+    const words = tail((await readFileIfExists(path.vsockLog)) ?? '');
     throw new CaissonError('failed_precondition', `${options.vhostDeviceVsock} ended with ${how}: ${words}`, {
       hint: 'run bin/setup',
     });
@@ -137,7 +136,7 @@ async function bootError(
   signal: AbortSignal,
 ) {
   if (signal.aborted) return error;
-  const words = tail((await readFileIfExists(`${directory}/qemu.log`)) ?? '');
+  const words = tail((await readFileIfExists(vmPaths(directory).qemuLog)) ?? '');
   const guest = machine?.guestLogTail();
   const parts = [whatFailed(error, options), words && `QEMU: ${words}`, guest && `guest: ${guest}`].filter(Boolean);
   const missing = /(nsenter|unshare|setpriv).*No such file|not installed|failed to execute/.test(words);

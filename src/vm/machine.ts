@@ -1,14 +1,15 @@
 import { chmod, chown, mkdir } from 'node:fs/promises';
+import { z } from 'zod';
 import { KeyedMutex, orAborted } from '../lib/async.ts';
 import { CaissonError, isCaissonError, isErrno } from '../lib/errors.ts';
 import { readFileIfExists, removeTree } from '../lib/files.ts';
 import type { Logger } from '../lib/logger.ts';
-import { isRunning, killProcess, type ProcessIdentity } from '../lib/processes.ts';
+import { findProcesses, isRunning, killProcess, type ProcessIdentity } from '../lib/processes.ts';
 import { tail } from '../lib/exec.ts';
 import { connectWhenReady } from '../lib/unix-socket.ts';
 import type { DiskSpec, Vm, VmExit, VmRecord } from './contracts.ts';
 import { GuestLog } from './guest-log.ts';
-import { blockdevOptions, nodeName, scsiDisk, sockets } from './qemu/command-line.ts';
+import { blockdevOptions, DISK_NODE, nodeName, scsiDisk, vmPaths } from './qemu/command-line.ts';
 import { QmpClient } from './qemu/qmp.ts';
 import { dialKernel } from './vsock/kernel.ts';
 import { startRelay, type VsockDialer } from './vsock/relay.ts';
@@ -20,8 +21,6 @@ const AGENT_PORT = 1024;
 export interface MachineInput {
   readonly record: VmRecord;
   readonly directory: string;
-  /** disks that QEMU has from its command line */
-  readonly diskCount: number;
   readonly log: Logger;
 }
 
@@ -37,11 +36,11 @@ export interface Machine extends Vm {
 /** Connects to a QEMU that has just been started or that an earlier daemon left. */
 export async function connectMachine(input: MachineInput, signal: AbortSignal): Promise<Machine> {
   const { record, directory, log } = input;
-  const path = sockets(directory);
+  const path = vmPaths(directory);
   await using undo = new AsyncDisposableStack();
-  const qmp = await QmpClient.connect(await connectWhenReady(path.qmp, signal));
+  const qmp = await QmpClient.connect(await connectWhenReady(path.qmp, record.uid, signal));
   undo.defer(() => qmp.close());
-  const guestLog = undo.use(new GuestLog(await connectWhenReady(path.console, signal), `${directory}/guest.log`));
+  const guestLog = undo.use(new GuestLog(await connectWhenReady(path.console, record.uid, signal), path.guestLog));
   const exited = new Promise<VmExit>((resolve) => {
     qmp.once('close', () => void describeExit(directory, guestLog).then((reason) => resolve({ reason })));
   });
@@ -51,6 +50,7 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
       ? () => dialKernel(record.cid, AGENT_PORT)
       : () => dialVhostUser(path.vsock, AGENT_PORT, record.uid);
   undo.use(await startRelay(path.agent, dial, log));
+  const attachDisk = diskAttacher(qmp, await pluggedDisks(qmp));
   const release = undo.move();
   return {
     record,
@@ -60,7 +60,8 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
     guestLog,
     agentSocket: path.agent,
     exited,
-    attachDisk: diskAttacher(qmp, input.diskCount),
+    attachDisk,
+    disconnect: () => release.disposeAsync(),
     guestLogTail: () => guestLog.tail(),
     [Symbol.asyncDispose]: async () => {
       await killAll(record);
@@ -88,11 +89,19 @@ async function untilDialled(dial: VsockDialer, signal: AbortSignal): Promise<voi
 const isRefusal = (error: unknown): boolean =>
   isCaissonError(error, 'unavailable') || isErrno(error, 'ECONNRESET') || isErrno(error, 'EPIPE');
 
-/** QEMU numbers nothing for us: the next free unit is the number of disks so far. */
-function diskAttacher(qmp: QmpClient, firstIndex: number): Vm['attachDisk'] {
-  const attached = new Map<string, Promise<void>>();
+/** Serials of the disks that QEMU has: from its command line, or from an earlier daemon. */
+async function pluggedDisks(qmp: QmpClient): Promise<string[]> {
+  const nodes = nodeList.parse(await qmp.execute('query-named-block-nodes', { flat: true }));
+  return nodes.flatMap((node) => DISK_NODE.exec(node['node-name'])?.[1] ?? []);
+}
+
+const nodeList = z.array(z.object({ 'node-name': z.string() }));
+
+/** QEMU numbers nothing for us: disks never go, so the next free unit is the number of disks so far. */
+function diskAttacher(qmp: QmpClient, plugged: readonly string[]): Vm['attachDisk'] {
+  const attached = new Map<string, Promise<void>>(plugged.map((serial) => [serial, Promise.resolve()]));
   const order = new KeyedMutex();
-  let next = firstIndex;
+  let next = plugged.length;
   const plug = async (disk: DiskSpec): Promise<void> => {
     const name = nodeName(disk.serial);
     await qmp.execute('blockdev-add', { ...blockdevOptions(name, disk) });
@@ -105,18 +114,18 @@ function diskAttacher(qmp: QmpClient, firstIndex: number): Vm['attachDisk'] {
     }
   };
   return async (disk, signal) => {
-    let plugged = attached.get(disk.serial);
-    if (!plugged) {
-      plugged = order.run('disks', () => plug(disk));
-      attached.set(disk.serial, plugged);
-      plugged.catch(() => attached.delete(disk.serial));
+    let done = attached.get(disk.serial);
+    if (!done) {
+      done = order.run('disks', () => plug(disk));
+      attached.set(disk.serial, done);
+      done.catch(() => attached.delete(disk.serial));
     }
-    await orAborted(plugged, signal);
+    await orAborted(done, signal);
   };
 }
 
 async function describeExit(directory: string, guestLog: GuestLog): Promise<string> {
-  const words = tail((await readFileIfExists(`${directory}/qemu.log`)) ?? '');
+  const words = tail((await readFileIfExists(vmPaths(directory).qemuLog)) ?? '');
   const guest = guestLog.tail();
   return ['QEMU has ended', words && `its last words: ${words}`, guest && `the guest's: ${guest}`]
     .filter(Boolean)
@@ -141,10 +150,20 @@ async function untilGone(process: ProcessIdentity): Promise<void> {
   }
 }
 
-/** An empty directory of the VM's user, which nobody else can enter. */
+/** Empty: root's, with a part that is the VM's user's and that nobody else can enter. */
 export async function makeVmDirectory(directory: string, uid: number): Promise<void> {
+  const { run, devices } = vmPaths(directory);
   await removeTree(directory);
-  await mkdir(`${directory}/dev`, { recursive: true, mode: 0o711 });
-  await chown(directory, uid, uid);
-  await chmod(directory, 0o700);
+  for (const path of [directory, devices, run]) await mkdir(path, { recursive: true });
+  await chmod(directory, 0o711);
+  await chmod(devices, 0o711);
+  await chmod(run, 0o700);
+  await chown(run, uid, uid);
+}
+
+/** Kills what has this VM's directory in its command line: QEMU and helpers of which no record was kept. */
+export async function killStrays(directory: string): Promise<void> {
+  const strays = await findProcesses((commandLine) => commandLine.includes(`${vmPaths(directory).run}/`));
+  await Promise.all(strays.map(killProcess));
+  for (const stray of strays) await untilGone(stray);
 }

@@ -19,12 +19,19 @@ export interface MachineOptions {
   readonly extraKernelArguments: readonly string[];
 }
 
-export const sockets = (directory: string) => ({
-  qmp: `${directory}/qmp.sock`,
-  console: `${directory}/console.sock`,
-  vhostUser: `${directory}/vhost.sock`,
-  vsock: `${directory}/vsock.sock`,
+/** Below `run` is the VM's user's; the rest is root's, out of reach of a QEMU that a guest has taken over. */
+export const vmPaths = (directory: string) => ({
+  run: `${directory}/run`,
+  qmp: `${directory}/run/qmp.sock`,
+  console: `${directory}/run/console.sock`,
+  vhostUser: `${directory}/run/vhost.sock`,
+  vsock: `${directory}/run/vsock.sock`,
+  savedState: `${directory}/run/state`,
   agent: `${directory}/agent.sock`,
+  devices: `${directory}/dev`,
+  guestLog: `${directory}/guest.log`,
+  qemuLog: `${directory}/qemu.log`,
+  vsockLog: `${directory}/vsock.log`,
 });
 
 /** Every comma in a value of QEMU's option syntax is doubled: that is all the quoting it has. */
@@ -58,7 +65,7 @@ export function kernelArguments(accelerator: Accelerator): string {
 /** Everything behind the program's name. The VM starts stopped, so that nobody misses its first words. */
 export function commandLine(options: MachineOptions): string[] {
   const { spec, directory, guestImage } = options;
-  const socket = sockets(directory);
+  const socket = vmPaths(directory);
   return [
     ...['-name', `caisson-${spec.sandboxId.slice(0, 13)},debug-threads=on`],
     ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-S'],
@@ -121,6 +128,9 @@ export const VSOCK_PORT = 'vsock-port';
 
 /** QMP's and -blockdev's name of the disk with this serial. */
 export const nodeName = (serial: string): string => `disk-${serial}`;
+
+/** The serial in a node's name. */
+export const DISK_NODE = /^disk-(.+)$/;
 
 /** Flushes of a disk that dies with the pod cost time and save nobody. */
 export function blockdevOptions(name: string, disk: Omit<DiskSpec, 'serial'>): object {

@@ -8,6 +8,7 @@ import { createMemfd } from '../../lib/memfd.ts';
 import type { VmSpec } from '../contracts.ts';
 import { launchMachine, type LaunchOptions } from '../launch.ts';
 import type { Machine } from '../machine.ts';
+import { vmPaths } from '../qemu/command-line.ts';
 
 /** Printed by the agent of a template when it listens and has given back what it can. */
 const SETTLED_MARK = 'caisson-agent: settled';
@@ -37,7 +38,7 @@ export async function buildTemplate(
     await orAborted(settled, startSignal);
     await machine.qmp.execute('stop');
     await saveDevices(machine, startSignal);
-    await run('cp', ['--sparse=always', `${vmDirectory}/state`, files.state], { signal: startSignal });
+    await run('cp', ['--sparse=always', vmPaths(vmDirectory).savedState, files.state], { signal: startSignal });
     await run('cp', ['--sparse=always', `/proc/${process.pid}/fd/${memory.fd}`, files.ram], { signal: startSignal });
   };
   const plan = { memory, incoming: false, vsock: 'none', extraKernelArguments: ['caisson.template'], bringUp } as const;
@@ -45,13 +46,14 @@ export async function buildTemplate(
   await machine[Symbol.asyncDispose]();
   // the VMs' users read the devices' state; the memory is copied for them
   await chmod(files.state, 0o644);
+  await chmod(files.ram, 0o600);
 }
 
 /** The memory stays where it is: only what is not in the memory file is written. */
 async function saveDevices(machine: Machine, signal: AbortSignal): Promise<void> {
   const { qmp, directory } = machine;
   await ignoreSharedMemory(machine);
-  await qmp.execute('migrate', { uri: `file:${directory}/state` });
+  await qmp.execute('migrate', { uri: `file:${vmPaths(directory).savedState}` });
   await orAborted(migrated(machine), signal);
 }
 

@@ -5,7 +5,7 @@ import { createMemfd } from '../../lib/memfd.ts';
 import type { VmSpec } from '../contracts.ts';
 import { launchMachine, type LaunchOptions } from '../launch.ts';
 import type { Machine } from '../machine.ts';
-import { sockets, VSOCK_PORT } from '../qemu/command-line.ts';
+import { vmPaths, VSOCK_PORT } from '../qemu/command-line.ts';
 import { ignoreSharedMemory, migrated, templateFiles } from './build.ts';
 
 /**
@@ -51,7 +51,7 @@ async function plugVsock({ qmp, directory }: Machine, { transport }: LaunchOptio
     });
     return;
   }
-  const address = { type: 'unix', data: { path: sockets(directory).vhostUser } };
+  const address = { type: 'unix', data: { path: vmPaths(directory).vhostUser } };
   await qmp.execute('chardev-add', {
     id: 'vsock',
     backend: { type: 'socket', data: { addr: address, server: false } },

@@ -1,11 +1,13 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomInt } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { z } from 'zod';
 import { run } from '../../lib/exec.ts';
 import { readFileIfExists, removeTree, writeFileAtomic } from '../../lib/files.ts';
 import type { Logger } from '../../lib/logger.ts';
+import { startTicks } from '../../lib/processes.ts';
 import type { VmSpec } from '../contracts.ts';
 import type { LaunchOptions } from '../launch.ts';
 import { commandLine } from '../qemu/command-line.ts';
@@ -73,11 +75,14 @@ async function make(directory: string, identity: string, options: KeeperOptions,
   }
 }
 
+const FIRST_CID = 3;
+const MAX_CID = 0x7fff_0000;
+
 /** A VM in a network of its own, which nobody can reach; `number` keeps template and trial apart. */
 function spec({ vcpus, memoryMib, uid }: KeeperOptions, number: number): VmSpec {
   return {
     sandboxId: `template-${number}-${process.pid}`,
-    cid: 0x7fff_0001 + number,
+    cid: randomInt(FIRST_CID, MAX_CID),
     uid,
     vcpus,
     memoryMib,
@@ -92,7 +97,7 @@ async function identityOf(options: KeeperOptions): Promise<string> {
   const { stdout: version } = await run(launch.qemu, ['--version'], { installHint: 'run bin/setup' });
   const shape = commandLine({
     ...launch,
-    spec: { ...spec(options, 0), sandboxId: 'shape', uid: 0 },
+    spec: { ...spec(options, 0), sandboxId: 'shape', uid: 0, cid: 0 },
     directory: '/shape',
     memory: { fd: 3 },
     incoming: true,
@@ -106,9 +111,15 @@ async function identityOf(options: KeeperOptions): Promise<string> {
 async function isWhole(directory: string, identity: string): Promise<boolean> {
   const seal = await readFileIfExists(templateFiles(directory).seal);
   if (seal === undefined) return false;
-  const stored = JSON.parse(seal) as { identity: string; digest: string };
-  return stored.identity === identity && stored.digest === (await digestOf(directory));
+  try {
+    const stored = sealSchema.parse(JSON.parse(seal));
+    return stored.identity === identity && stored.digest === (await digestOf(directory));
+  } catch {
+    return false; // a damaged seal or a missing file: as good as no template
+  }
 }
+
+const sealSchema = z.object({ identity: z.string(), digest: z.string() });
 
 async function digestOf(directory: string): Promise<string> {
   const { ram, state } = templateFiles(directory);
@@ -121,8 +132,15 @@ async function digestOf(directory: string): Promise<string> {
 /** Templates of guest images that are no more. */
 async function removeStale(home: string, imageInputs: string): Promise<void> {
   for (const name of await readdir(home)) {
-    if (!name.startsWith(imageInputs.slice(0, 12))) await rm(join(home, name), { recursive: true, force: true });
+    if (!name.startsWith(imageInputs.slice(0, 12)) || (await isAbandoned(name)))
+      await rm(join(home, name), { recursive: true, force: true });
   }
+}
+
+/** `<template>.new-<pid>` of a daemon that is gone. */
+async function isAbandoned(name: string): Promise<boolean> {
+  const maker = /\.new-(\d+)$/.exec(name)?.[1];
+  return maker !== undefined && (await startTicks(Number(maker))) === undefined;
 }
 
 export const templateHome = (guestImage: string): string =>

@@ -1,7 +1,7 @@
-import { lstat } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { withTimeout } from '../../lib/async.ts';
 import { CaissonError } from '../../lib/errors.ts';
+import { requireSocketOf } from '../../lib/unix-socket.ts';
 
 const HANDSHAKE_TIMEOUT_MS = 5000;
 const MAX_ANSWER_BYTES = 32;
@@ -11,9 +11,7 @@ const MAX_ANSWER_BYTES = 32;
  * connection when nobody listens in the guest.
  */
 export async function dialVhostUser(path: string, port: number, owner: number): Promise<Socket> {
-  const stat = await lstat(path);
-  // its directory is the VM's user's: a broken-out QEMU must not lead the daemon to another socket
-  if (!stat.isSocket() || stat.uid !== owner) throw new CaissonError('internal', `${path} is not the VM's own socket`);
+  await requireSocketOf(path, owner);
   const socket = connect({ path, allowHalfOpen: true });
   try {
     await withTimeout(handshake(socket, port), HANDSHAKE_TIMEOUT_MS, `an answer from vsock port ${port}`);
