@@ -1,5 +1,4 @@
 import { chmod, mkdir } from 'node:fs/promises';
-import { once } from 'node:events';
 import { orAborted } from '../../lib/async.ts';
 import { CaissonError } from '../../lib/errors.ts';
 import { run } from '../../lib/exec.ts';
@@ -53,8 +52,8 @@ export async function buildTemplate(
 async function saveDevices(machine: Machine, signal: AbortSignal): Promise<void> {
   const { qmp, directory } = machine;
   await ignoreSharedMemory(machine);
-  await qmp.execute('migrate', { uri: `file:${vmPaths(directory).savedState}` });
-  await orAborted(migrated(machine), signal);
+  const saved = orAborted(migrated(machine), signal);
+  await Promise.all([qmp.execute('migrate', { uri: `file:${vmPaths(directory).savedState}` }), saved]);
 }
 
 export async function ignoreSharedMemory({ qmp }: Machine): Promise<void> {
@@ -65,13 +64,18 @@ export async function ignoreSharedMemory({ qmp }: Machine): Promise<void> {
   await qmp.execute('migrate-set-capabilities', { capabilities });
 }
 
-/** Resolves when QEMU says that a save or a load is complete; throws `internal` when it failed. */
-export async function migrated({ qmp }: Machine): Promise<void> {
-  for (;;) {
-    const [{ status }] = (await once(qmp, 'MIGRATION')) as [{ status?: string }];
-    if (status === 'completed') return;
+/**
+ * Resolves when QEMU says that a save or a load is complete; rejects with `internal` when it failed. Call it before the
+ * command: the last event may come before the command's answer.
+ */
+export function migrated({ qmp }: Machine): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const look = ({ status }: { readonly status?: unknown }): void => {
+    if (status === 'completed') resolve();
     if (status === 'failed' || status === 'cancelled') {
-      throw new CaissonError('internal', `QEMU could not save or load the VM's state: ${status}`);
+      reject(new CaissonError('internal', `QEMU could not save or load the VM's state: ${status}`));
     }
-  }
+  };
+  qmp.on('MIGRATION', look);
+  return promise.finally(() => qmp.off('MIGRATION', look));
 }

@@ -27,10 +27,8 @@ export async function cloneMachine(
   fchmodSync(memory.fd, 0o600);
   const bringUp = async (machine: Machine, startSignal: AbortSignal): Promise<void> => {
     await ignoreSharedMemory(machine);
-    const loaded = migrated(machine);
-    loaded.catch(() => undefined);
-    await machine.qmp.execute('migrate-incoming', { uri: `file:${template.state}` });
-    await orAborted(loaded, startSignal);
+    const loaded = orAborted(migrated(machine), startSignal);
+    await Promise.all([machine.qmp.execute('migrate-incoming', { uri: `file:${template.state}` }), loaded]);
     await machine.qmp.execute('cont');
     await plugVsock(machine, options, spec);
     await machine.untilDialled(startSignal);
