@@ -50,10 +50,11 @@ install_go() {
   command -v dpkg-query >/dev/null ||
     die "crictl is built with Go $go_least or newer, which is not installed" 'install it and run this again'
   require_debian golang-go
-  # Debian 12's own is too old; step_system_packages has added Debian 13 to its sources
-  local release='' codename
-  codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-  [[ $codename != bookworm ]] || release=trixie
+  # Debian 12's own is too old; step_system_packages has added Debian 13 to its sources. os-release may tell of 13
+  # on a 12 by then: its package is one of those that came with others.
+  local archive release=''
+  mapfile -t archive < <(debian_archive '')
+  [[ $(extra_suites "${archive[1]:-}") != *trixie* ]] || release=trixie
   progress 'reading package lists (apt-get update)'
   logged apt_get update || say 'warning: apt-get update reported errors (above); going on with what it has'
   install_packages "$release" golang-go

@@ -1,3 +1,4 @@
+import { isErrno } from '../../src/lib/errors.ts';
 import { readFile, rmdir, writeFile } from 'node:fs/promises';
 import { ignoreMissing, readFileIfExists } from '../../src/lib/files.ts';
 
@@ -6,8 +7,12 @@ export async function killCgroup(path: string): Promise<void> {
   await writeFile(`${path}/cgroup.kill`, '1').catch(ignoreMissing(undefined));
 }
 
-export async function removeCgroup(path: string): Promise<void> {
-  await rmdir(path).catch(() => undefined); // still busy or gone: crun delete takes the rest with the container
+/** False when there are still processes in it. */
+export async function removeCgroup(path: string): Promise<boolean> {
+  return rmdir(path).then(
+    () => true,
+    (error: unknown) => isErrno(error, 'ENOENT'),
+  );
 }
 
 export async function cgroupProcesses(path: string): Promise<number[]> {

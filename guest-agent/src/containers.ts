@@ -4,7 +4,6 @@ import { cgroupCounters, cgroupProcesses, killCgroup } from './cgroup.ts';
 import { crunDelete, launch } from './crun.ts';
 import { ContainerOutput } from './output.ts';
 import { containerPaths, paths } from './paths.ts';
-import { waitForExit } from './reaper.ts';
 import { mountRootfs, unmountRootfs } from './rootfs.ts';
 import { resolveUser, type ResolvedUser, type UserRequest } from './users.ts';
 import { parseSpec, placeInGuest, type OciSpec } from './spec.ts';
@@ -26,6 +25,8 @@ export interface Container {
   readonly output: ContainerOutput;
   /** resolves when the process has ended; never before start */
   readonly exited: Promise<ExitReport>;
+  /** of execs that have ended; each is removed as soon as nothing runs in it */
+  readonly execCgroups: Set<string>;
   pid: number | undefined;
   exit: ExitReport | undefined;
   resolveExit: (report: ExitReport) => void;
@@ -68,6 +69,7 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
       output,
       exited,
       resolveExit,
+      execCgroups: new Set(),
       pid: undefined,
       exit: undefined,
     });
@@ -86,7 +88,7 @@ export async function startContainer(id: string): Promise<number> {
   const { home } = containerPaths(id);
   await mkdir(home, { recursive: true });
   const terminal = container.spec.process.terminal === true;
-  const { pid, streams } = await launch((extra) => ['run', '--detach', '--bundle', home, ...extra, id], {
+  const { pid, exited, streams } = await launch((extra) => ['run', '--detach', '--bundle', home, ...extra, id], {
     scratchPath: `${home}/init`,
     terminal,
     stdin: container.stdin,
@@ -94,7 +96,7 @@ export async function startContainer(id: string): Promise<number> {
   container.pid = pid;
   container.output.add('STDOUT', streams.stdout);
   if (streams.stderr !== undefined) container.output.add('STDERR', streams.stderr);
-  void waitForExit(pid).then((code) => finish(container, code));
+  void exited.then((code) => finish(container, code));
   return pid;
 }
 
@@ -135,10 +137,11 @@ function kill(pid: number, signal: number): void {
 /** Signals without a handler never reach the first process of a pid namespace: pid_namespaces(7). */
 async function handles(pid: number, signal: number): Promise<boolean> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-  const caught = /^SigCgt:\s*([0-9a-f]+)$/m.exec(status)?.[1];
+  // a blocked one waits for sigwait or signalfd, as small inits do it
+  const masks = [...status.matchAll(/^Sig(?:Cgt|Blk):\s*([0-9a-f]+)$/gm)].map(([, mask]) => BigInt(`0x${mask}`));
   const namespacePids = /^NSpid:\s*(.*)$/m.exec(status)?.[1]?.split(/\s+/) ?? [];
-  if (caught === undefined || namespacePids.length < 2) return true;
-  return ((BigInt(`0x${caught}`) >> BigInt(signal - 1)) & 1n) === 1n;
+  if (masks.length === 0 || namespacePids.length < 2) return true;
+  return masks.some((mask) => ((mask >> BigInt(signal - 1)) & 1n) === 1n);
 }
 
 /** Idempotent. */

@@ -4,7 +4,7 @@ import { CaissonError } from '../../src/lib/errors.ts';
 import { readFileIfExists } from '../../src/lib/files.ts';
 import { pipe, receiveFd, unixListener } from './native.ts';
 import { paths } from './paths.ts';
-import { startChild } from './reaper.ts';
+import { reaperMark, startChild, waitForExit } from './reaper.ts';
 
 /** The agent's ends of a process's standard streams. */
 export interface ProcessStreams {
@@ -18,6 +18,8 @@ export interface ProcessStreams {
 export interface StartedProcess {
   /** in the guest's root pid namespace; a zombie until the reaper has seen it */
   readonly pid: number;
+  /** resolves with its exit code, 128 + n when it was killed by signal n */
+  readonly exited: Promise<number>;
   readonly streams: ProcessStreams;
 }
 
@@ -40,10 +42,12 @@ export async function launch(
   const logFile = `${options.scratchPath}.log`;
   const extra = ['--pid-file', pidFile];
   const command = ['--root', paths.crunRoot, '--cgroup-manager=cgroupfs', '--log', `file:${logFile}`];
+  const mark = reaperMark();
   try {
     const start = options.terminal ? startOnTerminal : startOnPipes;
     const streams = await start([...command], extra, args, options, logFile);
-    return { pid: Number(await readFile(pidFile, 'utf8')), streams };
+    const pid = Number(await readFile(pidFile, 'utf8'));
+    return { pid, exited: waitForExit(pid, mark), streams };
   } finally {
     await Promise.all([rm(pidFile, { force: true }), rm(logFile, { force: true })]);
   }
@@ -103,17 +107,22 @@ async function crun(args: readonly string[], stdio: ('ignore' | number)[], logFi
   if (code !== 0) throw crunError((await readFileIfExists(logFile)) ?? '', code);
 }
 
-/** crun's own words: `<time> error: executable file `x` not found in $PATH: No such file or directory`. */
+/**
+ * crun's own words: `<time> error: executable file `x` not found in $PATH: No such file or directory`, or ``the path
+ * `x` exists but it is not executable: Operation not permitted``, or ``exec `x`: Exec format error``.
+ */
 function crunError(log: string, code: number): CaissonError {
   const lines = log
     .trim()
     .split('\n')
     .map((line) => line.replace(/^\S+Z?:? *(?=\S)/, (prefix) => (/^\d{4}-/.test(prefix) ? '' : prefix)));
   const words = lines.at(-1)?.trim() || `exit code ${code}`;
-  if (/executable file|cannot find|exec .*No such file or directory|executable path/i.test(words)) {
-    return new CaissonError(/Permission denied/i.test(words) ? 'permission_denied' : 'not_found', words);
+  if (/exec|the path /i.test(words)) {
+    if (/not executable|not a regular file|Permission denied|Exec format error|Is a directory/i.test(words)) {
+      return new CaissonError('permission_denied', words);
+    }
+    if (/not found|No such file or directory|path is empty/i.test(words)) return new CaissonError('not_found', words);
   }
-  if (/exec.*(Permission denied|Exec format error)/i.test(words)) return new CaissonError('permission_denied', words);
   return new CaissonError('internal', `crun: ${words}`);
 }
 

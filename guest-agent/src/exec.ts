@@ -1,11 +1,11 @@
-import { Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { CaissonError, isCaissonError } from '../../src/lib/errors.ts';
 import { killCgroup, removeCgroup } from './cgroup.ts';
 import { getContainer, type Container } from './containers.ts';
 import { launch, type StartedProcess } from './crun.ts';
+import { readerOf } from './descriptor.ts';
 import { containerPaths } from './paths.ts';
-import { waitForExit } from './reaper.ts';
 
 export interface ExecOutput {
   /** false: stop reading until `drained` */
@@ -20,7 +20,7 @@ export interface ExecEnd {
 
 const NOT_FOUND_EXIT = 127;
 const NOT_EXECUTABLE_EXIT = 126;
-/** how long output of processes that the command left behind is waited for */
+/** how long a stream that processes the command left behind hold open may be silent */
 const DRAIN_MS = 500;
 
 let execCount = 0;
@@ -54,8 +54,13 @@ export async function execSync(
     output.write('stderr', Buffer.from(`${(error as Error).message}\n`));
     return { code, timedOut: false };
   } finally {
-    await removeCgroup(cgroup);
+    await removeCgroups(container.execCgroups.add(cgroup));
   }
+}
+
+/** Of commands that have left processes behind, some stay for the next exec to remove, or the container's removal. */
+async function removeCgroups(cgroups: Set<string>): Promise<void> {
+  await Promise.all([...cgroups].map(async (path) => (await removeCgroup(path)) && cgroups.delete(path)));
 }
 
 async function startExec(
@@ -91,22 +96,20 @@ async function supervise(
 ): Promise<ExecEnd> {
   let timedOut = false;
   const kill = (): void => void killCgroup(cgroup);
-  const timer =
-    timeoutMs > 0
-      ? setTimeout(() => {
-          timedOut = true;
-          kill();
-        }, timeoutMs)
-      : undefined;
+  const onTimeout = (): void => {
+    timedOut = true;
+    kill();
+  };
+  const timer = timeoutMs > 0 ? setTimeout(onTimeout, timeoutMs) : undefined;
   signal.addEventListener('abort', kill, { once: true });
   if (signal.aborted) kill();
-  const sources = [forward('stdout', started.streams.stdout, output)];
-  if (started.streams.stderr !== undefined) sources.push(forward('stderr', started.streams.stderr, output));
+  const { stdout, stderr } = started.streams;
+  const sources = [forward('stdout', stdout, output)];
+  if (stderr !== undefined) sources.push(forward('stderr', stderr, output));
   try {
-    const code = await waitForExit(started.pid);
-    const late = setTimeout(() => sources.forEach(({ socket }) => socket.destroy()), DRAIN_MS);
-    await Promise.all(sources.map(({ closed }) => closed));
-    clearTimeout(late);
+    const code = await started.exited;
+    clearTimeout(timer);
+    await drain(sources, signal);
     return { code, timedOut };
   } finally {
     clearTimeout(timer);
@@ -115,20 +118,41 @@ async function supervise(
   }
 }
 
-function forward(
-  stream: 'stdout' | 'stderr',
-  fd: number,
-  output: ExecOutput,
-): { socket: Socket; closed: Promise<void> } {
-  const socket = new Socket({ fd, readable: true, writable: false });
+interface Source {
+  readonly socket: Socket;
+  readonly closed: Promise<void>;
+  /** `ms` since something last came, 0 while it is the reader that is waited for */
+  idleMs(): number;
+}
+
+function forward(stream: 'stdout' | 'stderr', fd: number, output: ExecOutput): Source {
+  const socket = readerOf(fd);
+  let lastMs = performance.now();
+  const flows = (): void => {
+    lastMs = performance.now();
+  };
   socket.on('data', (data: Buffer) => {
+    flows();
     if (output.write(stream, data)) return;
     socket.pause();
-    void output.drained().then(() => socket.resume());
+    void output.drained().then(() => {
+      flows();
+      socket.resume();
+    });
   });
   const closed = new Promise<void>((resolve) => {
     socket.once('error', () => socket.destroy());
     socket.once('close', () => resolve());
   });
-  return { socket, closed };
+  return { socket, closed, idleMs: () => (socket.isPaused() ? 0 : performance.now() - lastMs) };
+}
+
+/** Returns when both streams have ended, or nothing comes any more: what the command left behind may hold them open. */
+async function drain(sources: readonly Source[], signal: AbortSignal): Promise<void> {
+  const look = setInterval(() => {
+    if (!signal.aborted && sources.some((source) => source.idleMs() < DRAIN_MS)) return;
+    sources.forEach(({ socket }) => socket.destroy());
+  }, DRAIN_MS / 5);
+  await Promise.all(sources.map(({ closed }) => closed));
+  clearInterval(look);
 }

@@ -1,7 +1,8 @@
 import { ServerCredentials } from '@grpc/grpc-js';
-import { readFileSync, writeFileSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { startReaper } from './reaper.ts';
 import { AGENT_VERSION, makeServer } from './server.ts';
+import { isTemplate, warmUp } from './warm-up.ts';
 import { listenVsock } from './vsock-listener.ts';
 
 /** The host dials it: src/vm/vsock. */
@@ -14,15 +15,10 @@ process.on('uncaughtException', (error) => {
 
 startReaper();
 const injector = makeServer().createConnectionInjector(ServerCredentials.createInsecure());
-listenVsock(AGENT_PORT, (socket) => {
+const serve = (socket: Socket): void => {
   socket.on('error', () => socket.destroy());
   injector.injectConnection(socket);
-});
+};
+listenVsock(AGENT_PORT, serve);
 process.stdout.write(`caisson-agent: ${AGENT_VERSION} listens on vsock port ${AGENT_PORT}\n`);
-
-// A VM that is to be saved: every page that is given back now is one that no clone has to copy.
-if (readFileSync('/proc/cmdline', 'utf8').includes('caisson.template')) {
-  globalThis.gc?.();
-  writeFileSync('/proc/sys/vm/drop_caches', '3');
-  process.stdout.write('caisson-agent: settled\n');
-}
+if (isTemplate()) void warmUp(serve).then(() => process.stdout.write('caisson-agent: settled\n'));

@@ -1,4 +1,5 @@
-import { Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import { readerOf } from './descriptor.ts';
 
 export type StreamName = 'STDOUT' | 'STDERR';
 
@@ -7,6 +8,7 @@ export interface OutputChunk {
   readonly data: Buffer;
   /** offset after `data`, both streams counted together */
   readonly endOffset: number;
+  /** later than that of every chunk before it, so that it also tells chunks apart */
   readonly timeNs: bigint;
 }
 
@@ -28,11 +30,12 @@ export class ContainerOutput {
   #kept: OutputChunk[] = [];
   #produced = 0;
   #acknowledged = 0;
+  #lastTimeNs = 0n;
   #reader: OutputReader | undefined;
 
   /** Takes over the read end of a pipe or the master of a terminal. */
   add(stream: StreamName, fd: number): void {
-    const source = new Socket({ fd, readable: true, writable: false });
+    const source = readerOf(fd);
     this.#sources.push(source);
     this.#open.add(source);
     source.on('data', (data: Buffer) => this.#keep(stream, data));
@@ -72,7 +75,9 @@ export class ContainerOutput {
 
   #keep(stream: StreamName, data: Buffer): void {
     this.#produced += data.length;
-    const chunk = { stream, data, endOffset: this.#produced, timeNs: BigInt(Date.now()) * 1_000_000n };
+    const now = BigInt(Date.now()) * 1_000_000n;
+    this.#lastTimeNs = now > this.#lastTimeNs ? now : this.#lastTimeNs + 1n;
+    const chunk = { stream, data, endOffset: this.#produced, timeNs: this.#lastTimeNs };
     this.#kept.push(chunk);
     this.#reader?.chunk(chunk);
     if (this.#produced - this.#acknowledged >= WINDOW_BYTES) for (const source of this.#sources) source.pause();

@@ -7,7 +7,8 @@ import { peekExited, reap } from './native.ts';
  */
 const waiting = new Map<number, (code: number) => void>();
 /** ended before anybody asked: a process may be gone before crun has told its pid */
-const early = new Map<number, number>();
+const early = new Map<number, { readonly code: number; readonly order: number }>();
+let reaped = 0;
 const nodeChildren = new Set<number>();
 const MAX_EARLY = 1024;
 
@@ -15,13 +16,17 @@ export function startReaper(): void {
   process.on('SIGCHLD', () => setImmediate(drain));
 }
 
-/** Resolves with the exit code (128 + n when killed by signal n) of a process that crun started. */
-export function waitForExit(pid: number): Promise<number> {
-  const code = early.get(pid);
-  if (code !== undefined) {
-    early.delete(pid);
-    return Promise.resolve(code);
-  }
+/** To be asked before a process is started whose end is then waited for. */
+export const reaperMark = (): number => reaped;
+
+/**
+ * Resolves with the exit code (128 + n when killed by signal n) of a process that crun started after `mark`: an
+ * earlier one of the same pid was another.
+ */
+export function waitForExit(pid: number, mark: number): Promise<number> {
+  const ended = early.get(pid);
+  early.delete(pid);
+  if (ended !== undefined && ended.order > mark) return Promise.resolve(ended.code);
   return new Promise((resolve) => waiting.set(pid, resolve));
 }
 
@@ -45,6 +50,7 @@ function drain(): void {
     // Node reaps its own child and its exit event brings us back
     if (ended === undefined || nodeChildren.has(ended.pid)) return;
     reap(ended.pid);
+    reaped++;
     const resolve = waiting.get(ended.pid);
     waiting.delete(ended.pid);
     if (resolve) resolve(ended.code);
@@ -53,7 +59,7 @@ function drain(): void {
 }
 
 function remember(pid: number, code: number): void {
-  early.set(pid, code);
+  early.set(pid, { code, order: reaped });
   const [oldest] = early.keys();
   if (early.size > MAX_EARLY && oldest !== undefined) early.delete(oldest);
 }

@@ -24,11 +24,12 @@ export function makeServer(): grpc.Server {
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
   });
-  server.addService(loadService(), handlers);
+  server.addService(loadAgent().service, handlers);
   return server;
 }
 
-function loadService(): grpc.ServiceDefinition {
+/** The contract, from the file beside the agent; also its client, for the warm-up. */
+export function loadAgent(): ProtoGrpcType['caisson']['agent']['v1']['Agent'] {
   // beside the bundle in the image, in its own folder in a checkout
   const places = [
     join(import.meta.dirname, 'agent.proto'),
@@ -37,7 +38,7 @@ function loadService(): grpc.ServiceDefinition {
   const path = places.find((place) => existsSync(place)) ?? 'agent.proto';
   const definition = loadSync(path, { keepCase: true, longs: String, enums: String, defaults: true, oneofs: true });
   const root = grpc.loadPackageDefinition(definition) as unknown as ProtoGrpcType;
-  return root.caisson.agent.v1.Agent.service;
+  return root.caisson.agent.v1.Agent;
 }
 
 const handlers: AgentHandlers = {
@@ -119,7 +120,7 @@ const handlers: AgentHandlers = {
         detach = () => output?.detach(reader);
         output.attach(reader);
       } catch (error) {
-        call.destroy(fail(error) as unknown as Error);
+        call.emit('error', fail(error)); // destroy() would end the call without a status
       }
     });
     call.on('end', () => detach());
@@ -140,7 +141,7 @@ const handlers: AgentHandlers = {
         call.write({ exit: { code, timed_out: timedOut } });
         call.end();
       },
-      (error: unknown) => call.destroy(fail(error) as unknown as Error),
+      (error: unknown) => call.emit('error', fail(error)),
     );
   },
 };

@@ -42,14 +42,16 @@ export async function resolveUser(rootfs: string, request: UserRequest): Promise
   const [userPart = '', groupPart = ''] = request.user.split(':');
   const entry = findUser(passwd, userPart === '' ? '0' : userPart);
   const gid = request.gid ?? (groupPart === '' ? entry.gid : findGroup(groups, groupPart));
-  const supplemental = new Set([...request.supplementalGroups].map((id) => checkId(id, 'supplemental group')));
+  // the primary one too: without it, setgid() would take a group away that was to be denied something (CVE-2023-25173)
+  const wanted = [checkId(gid, 'group'), ...request.supplementalGroups];
+  const supplemental = new Set(wanted.map((id) => checkId(id, 'supplemental group')));
   if (!request.strictGroups) {
     for (const group of groups)
       if (entry.name !== '' && group.members.includes(entry.name)) supplemental.add(group.gid);
   }
   return {
     uid: entry.uid,
-    gid: checkId(gid, 'group'),
+    gid,
     supplementalGroups: [...supplemental],
     home: entry.home || undefined,
   };

@@ -55,6 +55,8 @@ export interface OutputChunk {
   readonly stream: 'stdout' | 'stderr';
   readonly data: Buffer;
   readonly timeNs: string;
+  /** behind `data`, both streams counted together */
+  readonly endOffset: number;
 }
 
 export interface ExecOutcome {
@@ -77,10 +79,10 @@ export interface AgentClient extends Disposable {
   waitContainer(id: string): Promise<AgentExit>;
   removeContainer(id: string): Promise<void>;
   /**
-   * Hands everything the container prints to `store`, in order, one chunk at a time, and acknowledges it afterwards.
-   * Resolves after the last byte.
+   * Hands everything the container prints to `store`, in order, one chunk at a time, beginning behind what was last
+   * acknowledged. `store` returns the offset up to which to acknowledge. Resolves after the last byte.
    */
-  output(id: string, store: (chunk: OutputChunk) => Promise<void>): Promise<void>;
+  output(id: string, store: (chunk: OutputChunk) => Promise<number>): Promise<void>;
   /** Output is cut at `maxBytes` a stream. `signal` kills the command. */
   execSync(
     id: string,

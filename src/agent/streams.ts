@@ -11,15 +11,16 @@ import { agentError } from './status.ts';
 export async function readOutput(
   stub: AgentStub,
   id: string,
-  store: (chunk: OutputChunk) => Promise<void>,
+  store: (chunk: OutputChunk) => Promise<number>,
 ): Promise<void> {
   const call: ClientDuplexStream<ContainerOutputRequest, ContainerOutputResponse__Output> = stub.ContainerOutput();
   try {
     call.write({ id });
     for await (const message of call as AsyncIterable<ContainerOutputResponse__Output>) {
       const stream = message.stream === 'STDERR' ? 'stderr' : 'stdout';
-      await store({ stream, data: message.data, timeNs: message.time_ns });
-      call.write({ acknowledged: message.end_offset });
+      const endOffset = Number(message.end_offset);
+      const stored = await store({ stream, data: message.data, timeNs: message.time_ns, endOffset });
+      call.write({ acknowledged: String(stored) });
     }
     call.end();
   } catch (error) {

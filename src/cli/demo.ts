@@ -12,6 +12,7 @@ import { startDaemon } from './daemon.ts';
 import { loadOffline } from './image-load.ts';
 import { note, print } from './output.ts';
 
+const CHOICE_MS = 60_000;
 const IMAGE = 'caisson.demo/busybox:latest';
 const SCRIPT = 'echo "hello from $(hostname)"; uname -r; id; ip -4 -o address show eth0';
 
@@ -50,14 +51,16 @@ interface Choice {
   readonly transport: string;
 }
 
-/** Status says it as soon as it is known. */
+/** Status says it as soon as it is known; when it is not in time, the pod will say why. */
 async function chosenAccelerator(cri: CriConnection): Promise<Choice> {
+  const deadline = Date.now() + CHOICE_MS;
   for (;;) {
     const { info } = await cri.runtime.Status({ verbose: true });
     const known = JSON.parse(info['info'] ?? '{}') as { accelerator?: { kind?: string } | string; transport?: string };
     if (typeof known.accelerator === 'object') {
       return { accelerator: known.accelerator.kind ?? 'unknown', transport: known.transport ?? 'unknown' };
     }
+    if (Date.now() > deadline) return { accelerator: 'unknown', transport: known.transport ?? 'unknown' };
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
 }

@@ -41,10 +41,12 @@ export interface PodContext {
   readonly imageHolds: Map<string, Disposable>;
   /** start, stop and remove of one sandbox or container one after the other */
   readonly locks: KeyedMutex;
+  /** the daemon ends: what is lost sight of goes on for the next one */
+  closing: boolean;
 }
 
 export function makeContext(
-  parts: Omit<PodContext, 'liveSandboxes' | 'liveContainers' | 'imageHolds' | 'locks'>,
+  parts: Omit<PodContext, 'liveSandboxes' | 'liveContainers' | 'imageHolds' | 'locks' | 'closing'>,
 ): PodContext {
   return {
     ...parts,
@@ -52,5 +54,6 @@ export function makeContext(
     liveContainers: new Map(),
     imageHolds: new Map(),
     locks: new KeyedMutex(),
+    closing: false,
   };
 }

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { UserSettings } from '../agent/contracts.ts';
 import type { Image, ImageLayer } from '../image/contracts.ts';
+import { orAborted } from '../lib/async.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { newId } from '../lib/ids.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
@@ -49,8 +50,16 @@ export async function createContainer(
     user: userSettings(config, image),
     stdin: config.stdin,
   };
-  const user = await live.agent.createContainer(settings, signal);
-  signal.throwIfAborted();
+  // not to be broken off: only when the guest has finished can it remove what it has made
+  const created = live.agent.createContainer(settings, new AbortController().signal);
+  undo.defer(async () => {
+    const made = await created.then(
+      () => true,
+      () => false,
+    );
+    if (made) await live.agent.removeContainer(id);
+  });
+  const user = await orAborted(created, signal);
   context.containers.update(id, { state: 'created', user });
   context.imageHolds.set(id, hold);
   undo.move();

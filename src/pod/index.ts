@@ -46,7 +46,7 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
     sandboxes: (filter) => listSandboxes(context, filter),
     createContainer: (sandboxId, config, sandboxConfig, signal) =>
       createContainer(context, sandboxes.require(sandboxId), config, sandboxConfig, signal),
-    startContainer: (id, signal) => startContainer(context, containers.require(id), signal),
+    startContainer: (id) => startContainer(context, containers.require(id)),
     stopContainer: (id, timeoutMs, signal) =>
       ifKnown(containers.resolve(id), (known) => stopContainer(context, known, timeoutMs, signal)),
     removeContainer: (id) => ifKnown(containers.resolve(id), (known) => removeContainer(context, known)),
@@ -65,7 +65,13 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
     setPodCidr,
     [Symbol.asyncDispose]: async () => {
       // VMs go on without the daemon; only its connections to them end
-      for (const { agent } of context.liveSandboxes.values()) agent[Symbol.dispose]();
+      context.closing = true;
+      const left = [...context.liveSandboxes.values()].map(async ({ agent, vm }) => {
+        agent[Symbol.dispose]();
+        await vm.disconnect();
+      });
+      await Promise.all(left);
+      await Promise.all([...context.liveContainers.values()].map(({ ended }) => ended));
     },
   };
 }

@@ -1,40 +1,70 @@
 import { constants } from 'node:fs';
 import { mkdir, open, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import type { OutputChunk } from '../agent/contracts.ts';
 import { KeyedMutex } from '../lib/async.ts';
+import { formatTime, splitLines, type Line } from './log-lines.ts';
+import { recoverTail, type LogTail } from './log-tail.ts';
 
-type StreamName = 'stdout' | 'stderr';
+type StreamName = OutputChunk['stream'];
 
-/** Longer lines are cut in parts, as containerd does: kubelet's and crictl's readers join them again. */
-const MAX_LINE_BYTES = 16 * 1024;
-const NEWLINE = 0x0a;
+interface Unended {
+  readonly data: Buffer;
+  /** offset of the chunk it began in */
+  readonly since: number;
+}
+
+/** An unended line holds what comes after it back from being acknowledged: no longer than this, because the agent
+ * reads on for 256 KiB only. */
+const MAX_HELD_BYTES = 64 * 1024;
 
 /**
  * A container's log in the CRI format: `<RFC 3339 with nanoseconds> <stdout|stderr> <P|F> <text>\n`, where P marks a
  * part that the next line of the same stream continues.
  */
-export class ContainerLog implements AsyncDisposable {
+export class ContainerLog {
   readonly #path: string;
   #file: FileHandle;
   readonly #order = new KeyedMutex();
-  readonly #pending: Record<StreamName, Buffer> = { stdout: Buffer.alloc(0), stderr: Buffer.alloc(0) };
+  readonly #unended = new Map<StreamName, Unended>();
+  /** what an earlier daemon has stored of chunks that it did not acknowledge */
+  readonly #stored: LogTail | undefined;
+  #storedLines = 0;
 
-  private constructor(path: string, file: FileHandle) {
+  private constructor(path: string, file: FileHandle, stored: LogTail | undefined) {
     this.#path = path;
     this.#file = file;
+    this.#stored = stored;
   }
 
   static async open(path: string): Promise<ContainerLog> {
     await mkdir(dirname(path), { recursive: true, mode: 0o755 });
-    return new ContainerLog(path, await openLog(path));
+    return new ContainerLog(path, await openLog(path), undefined);
   }
 
-  /** Stores what ends in a newline or fills a part; keeps the rest for the next call. */
-  write(stream: StreamName, data: Buffer, timeNs: string): Promise<void> {
+  /** Goes on where an earlier daemon was ended, perhaps in the middle of a line. */
+  static async resume(path: string): Promise<ContainerLog> {
+    await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+    const file = await openLog(path);
+    return new ContainerLog(path, file, await recoverTail(file));
+  }
+
+  /**
+   * Stores what ends in a newline or fills a part. Returns the offset up to which everything is in the file: what is
+   * behind it must come again if this daemon ends.
+   */
+  write({ stream, data, timeNs, endOffset }: OutputChunk): Promise<number> {
     return this.#order.run('file', async () => {
-      const { lines, rest } = splitLines(Buffer.concat([this.#pending[stream], data]));
-      this.#pending[stream] = rest;
+      const before = this.#unended.get(stream);
+      const { lines, rest } = splitLines(before ? Buffer.concat([before.data, data]) : data);
+      const since = lines.length === 0 && before ? before.since : endOffset - data.length;
+      if (rest.length > 0) this.#unended.set(stream, { data: rest, since });
+      else this.#unended.delete(stream);
       if (lines.length > 0) await this.#store(stream, lines, timeNs);
+      const held = Math.min(...this.#unended.values().map((unended) => unended.since));
+      if (held >= endOffset - MAX_HELD_BYTES) return Math.min(held, endOffset);
+      await this.#storeUnended(timeNs);
+      return endOffset;
     });
   }
 
@@ -48,56 +78,58 @@ export class ContainerLog implements AsyncDisposable {
   }
 
   /** Stores unended lines, as parts, and closes the file. */
-  async [Symbol.asyncDispose](): Promise<void> {
+  async end(): Promise<void> {
     await this.#order.run('file', async () => {
-      for (const stream of ['stdout', 'stderr'] as const) {
-        const rest = this.#pending[stream];
-        if (rest.length > 0)
-          await this.#store(stream, [{ text: rest, tag: 'P' }], `${BigInt(Date.now()) * 1_000_000n}`);
-        this.#pending[stream] = Buffer.alloc(0);
+      try {
+        await this.#storeUnended(`${BigInt(Date.now()) * 1_000_000n}`);
+      } finally {
+        await this.#file.close();
       }
-      await this.#file.close();
     });
   }
 
+  /** Closes the file. Unended lines have not been acknowledged: another daemon will get them again. */
+  async leave(): Promise<void> {
+    await this.#order.run('file', () => this.#file.close());
+  }
+
+  async #storeUnended(timeNs: string): Promise<void> {
+    for (const [stream, { data }] of this.#unended) await this.#store(stream, [{ text: data, tag: 'P' }], timeNs);
+    this.#unended.clear();
+  }
+
   async #store(stream: StreamName, lines: readonly Line[], timeNs: string): Promise<void> {
-    const prefix = `${formatTime(timeNs)} ${stream} `;
-    const parts = lines.flatMap(({ text, tag }) => [Buffer.from(`${prefix}${tag} `), text, Buffer.of(NEWLINE)]);
-    await this.#file.appendFile(Buffer.concat(parts));
+    const time = formatTime(timeNs);
+    const missing = lines.slice(this.#alreadyStored(time, lines.length));
+    const prefix = `${time} ${stream} `;
+    const parts = missing.flatMap(({ text, tag }) => [Buffer.from(`${prefix}${tag} `), text, NEWLINE]);
+    await this.#append(Buffer.concat(parts));
+  }
+
+  /** How many of the lines of a chunk of this time are in the file from before: times tell chunks apart. */
+  #alreadyStored(time: string, count: number): number {
+    if (!this.#stored || time > this.#stored.time) return 0;
+    if (time < this.#stored.time) return count;
+    const stored = Math.min(count, this.#stored.lines - this.#storedLines);
+    this.#storedLines += stored;
+    return stored;
+  }
+
+  /** A full disk must not leave the beginning of a line behind. */
+  async #append(data: Buffer): Promise<void> {
+    let written = 0;
+    try {
+      while (written < data.length) written += (await this.#file.write(data, written)).bytesWritten;
+    } catch (error) {
+      if (written > 0) await this.#file.truncate((await this.#file.stat()).size - written);
+      throw error;
+    }
   }
 }
+
+const NEWLINE = Buffer.from('\n');
 
 function openLog(path: string): Promise<FileHandle> {
   // never through a link: the directory is kubelet's, but a name in it may be a tenant's doing
-  return open(path, constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW, 0o640);
-}
-
-interface Line {
-  readonly text: Buffer;
-  readonly tag: 'P' | 'F';
-}
-
-function splitLines(data: Buffer): { readonly lines: Line[]; readonly rest: Buffer } {
-  const lines: Line[] = [];
-  let start = 0;
-  for (;;) {
-    const end = data.indexOf(NEWLINE, start);
-    const stop = end === -1 ? data.length : end;
-    while (stop - start > MAX_LINE_BYTES) {
-      lines.push({ text: data.subarray(start, start + MAX_LINE_BYTES), tag: 'P' });
-      start += MAX_LINE_BYTES;
-    }
-    if (end === -1) break;
-    lines.push({ text: data.subarray(start, end), tag: 'F' });
-    start = end + 1;
-  }
-  return { lines, rest: Buffer.from(data.subarray(start)) };
-}
-
-/** RFC 3339 with nine digits of a second, UTC. The time comes from the guest: nonsense becomes the host's. */
-export function formatTime(timeNs: string): string {
-  const valid = /^\d{1,19}$/.test(timeNs);
-  const ns = valid ? BigInt(timeNs) : BigInt(Date.now()) * 1_000_000n;
-  const seconds = new Date(Number(ns / 1_000_000n)).toISOString().slice(0, 19);
-  return `${seconds}.${(ns % 1_000_000_000n).toString().padStart(9, '0')}Z`;
+  return open(path, constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW, 0o640);
 }

@@ -27,17 +27,18 @@ export function ociResources(asked: LinuxContainerResources | null, privileged: 
     ...positive('cpu_shares', asked.cpu_shares, 'shares'),
     ...positive('cpu_quota', asked.cpu_quota, 'quota', true),
     ...positive('cpu_period', asked.cpu_period, 'period'),
-    ...(asked.cpuset_cpus !== '' && { cpus: asked.cpuset_cpus }),
-    ...(asked.cpuset_mems !== '' && { mems: asked.cpuset_mems }),
+    // no cpuset: its numbers are those of the node's processors, not of the VM's
   };
   const memory = {
     ...positive('memory_limit_in_bytes', asked.memory_limit_in_bytes, 'limit'),
     ...positive('memory_swap_limit_in_bytes', asked.memory_swap_limit_in_bytes, 'swap', true),
   };
-  const hugepageLimits = asked.hugepage_limits.map(({ page_size, limit }) => ({
-    pageSize: page_size,
-    limit: Number(limit),
-  }));
+  const hugepageLimits = asked.hugepage_limits
+    .filter(({ limit }) => limit !== '0')
+    .map(({ page_size, limit }) => ({
+      pageSize: page_size,
+      limit: Number(limit),
+    }));
   return {
     devices,
     ...(Object.keys(cpu).length > 0 && { cpu }),

@@ -3,6 +3,8 @@ import type { ContainerConfig, PodSandboxConfig } from './contracts.ts';
 import { capabilitySets } from './oci-capabilities.ts';
 import { ociResources } from './oci-resources.ts';
 
+/** What other runtimes give; the agent's own limit is lower. */
+const OPEN_FILES = 1_048_576;
 const DEFAULT_PATH = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 /** Kernel interfaces that a container shall not see; the defaults every runtime uses. */
@@ -51,7 +53,7 @@ export function ociSpec(input: OciSpecInput): object {
       noNewPrivileges: security?.no_new_privs ?? false,
       capabilities: capabilitySets(security?.capabilities ?? null, privileged),
       oomScoreAdj: clampOomScore(resources?.oom_score_adj),
-      rlimits: [],
+      rlimits: [{ type: 'RLIMIT_NOFILE', soft: OPEN_FILES, hard: OPEN_FILES }],
     },
     mounts: mounts(privileged),
     annotations: { 'io.kubernetes.cri.container-type': 'container' },

@@ -2,8 +2,9 @@ import type { AgentClient } from '../agent/contracts.ts';
 import { describeError } from '../lib/errors.ts';
 import type { PodContext } from './context.ts';
 import { ContainerLog } from './log-writer.ts';
-import type { SandboxRecord } from './records.ts';
-import { endContainers, goLive, recordExit, superviseContainer } from './supervise.ts';
+import { nowNs, type SandboxRecord } from './records.ts';
+import { followContainer } from './follow-container.ts';
+import { endContainers, goLive, recordExit } from './supervise.ts';
 
 const AGENT_ANSWER_MS = 15_000;
 
@@ -46,8 +47,14 @@ async function adopt(context: PodContext, id: string, record: SandboxRecord): Pr
   goLive(context, id, vm, agent);
   const { containers } = await agent.info(AbortSignal.timeout(AGENT_ANSWER_MS));
   for (const { id: containerId, started, exit } of containers) {
-    if (!started || !context.containers.has(containerId)) continue;
-    if (context.containers.get(containerId).state !== 'running') continue;
+    if (!context.containers.has(containerId)) {
+      await agent.removeContainer(containerId); // of a create that the earlier daemon did not finish
+      continue;
+    }
+    const { state } = context.containers.get(containerId);
+    if (!started || (state !== 'running' && state !== 'created')) continue;
+    // it may have been started without the earlier daemon having noted it down
+    if (state === 'created') context.containers.update(containerId, { state: 'running', startedAt: nowNs() });
     await resume(context, containerId, agent);
     if (exit) await context.liveContainers.get(containerId)?.ended;
   }
@@ -56,12 +63,13 @@ async function adopt(context: PodContext, id: string, record: SandboxRecord): Pr
 
 async function resume(context: PodContext, id: string, agent: AgentClient): Promise<void> {
   const { logPath } = context.containers.get(id);
-  superviseContainer(context, id, agent, logPath === '' ? undefined : await ContainerLog.open(logPath));
+  followContainer(context, id, agent, logPath === '' ? undefined : await ContainerLog.resume(logPath));
 }
 
 function markLost(context: PodContext, sandboxId: string, known: ReadonlySet<string>): void {
   for (const [id, record] of [...context.containers.entries()]) {
-    if (record.sandboxId !== sandboxId || record.state !== 'running' || known.has(id)) continue;
+    if (record.sandboxId !== sandboxId || known.has(id)) continue;
+    if (record.state !== 'running' && record.state !== 'created') continue;
     recordExit(context, id, { code: 255, finishedAtNs: '0', oomKilled: false });
   }
 }

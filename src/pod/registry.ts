@@ -26,6 +26,20 @@ export class Registry<T> {
     return record;
   }
 
+  /**
+   * As update, for what has happened whether it can be stored or not, as on a full disk: then `onUnstored` is told, and
+   * a restarted daemon will have to find it out again.
+   */
+  observe(id: string, change: Partial<T>, onUnstored: (error: unknown) => void): void {
+    const record = { ...this.get(id), ...change };
+    this.#records.set(id, record);
+    try {
+      this.#collection.update(id, record);
+    } catch (error) {
+      onUnstored(error);
+    }
+  }
+
   delete(id: string): void {
     this.#collection.delete(id);
     this.#records.delete(id);

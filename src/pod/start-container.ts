@@ -3,14 +3,19 @@ import { requireLive } from './create-container.ts';
 import type { PodContext } from './context.ts';
 import { ContainerLog } from './log-writer.ts';
 import { nowNs } from './records.ts';
-import { superviseContainer } from './supervise.ts';
+import { followContainer } from './follow-container.ts';
 
 const NOT_FOUND_EXIT = 127;
 const NOT_EXECUTABLE_EXIT = 126;
 const START_FAILED_EXIT = 128;
 
-/** Starts a created container. When its command cannot run, the container ends with the shell's exit code for that. */
-export async function startContainer(context: PodContext, id: string, signal: AbortSignal): Promise<void> {
+const goesOn = new AbortController().signal;
+
+/**
+ * Starts a created container. When its command cannot run, the container ends with the shell's exit code for that.
+ * A caller that goes away changes nothing: the guest may have started it, so how that ends is to be known.
+ */
+export async function startContainer(context: PodContext, id: string): Promise<void> {
   await context.locks.run(id, async () => {
     const record = context.containers.get(id);
     if (record.state !== 'created') {
@@ -22,13 +27,13 @@ export async function startContainer(context: PodContext, id: string, signal: Ab
     const live = requireLive(context, record.sandboxId);
     const log = record.logPath === '' ? undefined : await ContainerLog.open(record.logPath);
     try {
-      await live.agent.startContainer(id, signal);
+      await live.agent.startContainer(id, goesOn);
     } catch (error) {
-      await log?.[Symbol.asyncDispose]();
+      await log?.end();
       throw startFailed(context, id, error);
     }
     context.containers.update(id, { state: 'running', startedAt: nowNs() });
-    superviseContainer(context, id, live.agent, log);
+    followContainer(context, id, live.agent, log);
   });
 }
 

@@ -32,7 +32,7 @@ async function endsByItself(
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const { ignored } = await live.agent.signalContainer(id, record.stopSignalNumber, false);
+  const { ignored } = await orAborted(live.agent.signalContainer(id, record.stopSignalNumber, false), signal);
   if (ignored) return false;
   try {
     await withTimeout(orAborted(ended, signal), timeoutMs, 'the end of the container');
@@ -44,7 +44,7 @@ async function endsByItself(
 }
 
 async function kill(live: LiveSandbox, id: string, ended: Promise<void>, signal: AbortSignal): Promise<void> {
-  await live.agent.signalContainer(id, SIGKILL, true);
+  await orAborted(live.agent.signalContainer(id, SIGKILL, true), signal);
   try {
     await withTimeout(orAborted(ended, signal), KILL_GRACE_MS, 'the end of the container');
   } catch (error) {

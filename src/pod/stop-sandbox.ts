@@ -18,8 +18,7 @@ export async function stopSandbox(context: PodContext, id: string): Promise<void
     }
     if (record.state !== 'notready') context.sandboxes.update(id, { state: 'notready', reason: 'Stopped' });
     if (!record.hasResources) return;
-    await releaseAll(context, id, live);
-    endContainers(context, id, 'Error', 'the pod was stopped');
+    await releaseAll(context, id, live).finally(() => endContainers(context, id, 'Error', 'the pod was stopped'));
     context.sandboxes.update(id, { hasResources: false, vm: null });
   });
 }

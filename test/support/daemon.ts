@@ -26,6 +26,8 @@ export interface TestDaemonOptions {
   readonly images?: readonly ImageSpec[];
   readonly cni?: CniOptions;
   readonly env?: Readonly<Record<string, string>>;
+  /** Ctrl-C does not reach it: for a test that stops it itself then, and while it runs can have its pods removed */
+  readonly ownSession?: boolean;
 }
 
 /** A real daemon in a process of its own, which shares nothing with any other daemon of this machine. */
@@ -49,11 +51,14 @@ export interface TestDaemon extends AsyncDisposable {
 }
 
 const CAISSON = join(import.meta.dirname, '../../bin/caisson');
-const START_TIMEOUT_MS = 30_000;
+const START_TIMEOUT_MS = 90_000;
 const STOP_TIMEOUT_MS = 20_000;
 const REMOVE_TIMEOUT_MS = 60_000;
 
-/** Starts `bin/caisson serve` in a directory of its own, with a CNI network of its own; returns when it answers. */
+/**
+ * Starts `bin/caisson serve` in a directory of its own, with a CNI network of its own. Returns when it answers and makes
+ * no VM template any more, so that what is counted and timed afterwards is the test's own.
+ */
 export async function startTestDaemon(options: TestDaemonOptions = {}): Promise<TestDaemon> {
   await using undo = new AsyncDisposableStack();
   // short: the path of a unix socket has at most 107 bytes
@@ -72,14 +77,15 @@ export async function startTestDaemon(options: TestDaemonOptions = {}): Promise<
     await removeTree(join(dir, 'layout'));
   }
   const logFile = join(dir, 'daemon.log');
-  const launch = (): Promise<Launched> => startProcess(config, configFile, logFile, options.env ?? {});
+  const launch = (): Promise<Launched> => startProcess(config, configFile, logFile, options);
   let launched = await launch();
   const stop = async (signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> => {
     launched.cri.close();
     return endProcess(launched.child, signal);
   };
   undo.defer(async () => {
-    if (isRunning(launched.child)) await removePods(launched.cri);
+    // what a daemon that is just dying does not remove is released by force afterwards
+    if (isRunning(launched.child)) await removePods(launched.cri).catch(() => undefined);
     await stop();
   });
   const release = undo.move();
@@ -144,20 +150,22 @@ async function startProcess(
   config: Config,
   configFile: string,
   logFile: string,
-  env: Readonly<Record<string, string>>,
+  { env, ownSession = false }: TestDaemonOptions,
 ): Promise<Launched> {
   await using log = await open(logFile, 'a');
   const child = spawn(CAISSON, ['--config', configFile, 'serve'], {
     stdio: ['ignore', log.fd, log.fd],
     env: { ...process.env, ...env },
+    detached: ownSession,
   });
   for (const deadline = Date.now() + START_TIMEOUT_MS; Date.now() < deadline;) {
     if (!isRunning(child))
       throw new Error(`the daemon ended at its start: ${tail(await readFile(logFile, 'utf8'), 20)}`);
     const cri = connectCri(config.socket);
     try {
-      await cri.runtime.Version({}, { deadlineMs: 2000 });
-      return { child, cri };
+      const { info } = await cri.runtime.Status({ verbose: true }, { deadlineMs: 2000 });
+      if (!info['info']?.includes('being made')) return { child, cri };
+      cri.close();
     } catch {
       cri.close();
     }

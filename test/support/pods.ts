@@ -120,7 +120,7 @@ export async function readLog({ config, daemon }: TestPod, file: string): Promis
   const lines = (await readFile(path, 'utf8').catch(ignoreMissing(''))).split('\n');
   if (lines.pop() !== '') throw new Error(`${path} does not end in a newline`);
   return lines.map((line) => {
-    const match = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) (stdout|stderr) ([PF]) (.*)$/.exec(line);
+    const match = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) (stdout|stderr) ([PF]) (.*)$/s.exec(line);
     if (!match) throw new Error(`${path}: not a line of a CRI log: ${line.slice(0, 200)}`);
     const [, time = '', stream, tag, text = ''] = match;
     return { time, stream: stream as LogLine['stream'], tag: tag as LogLine['tag'], text };

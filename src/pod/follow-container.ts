@@ -1,0 +1,84 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { AgentClient, AgentExit, OutputChunk } from '../agent/contracts.ts';
+import { withTimeout } from '../lib/async.ts';
+import type { PodContext } from './context.ts';
+import type { ContainerLog } from './log-writer.ts';
+import { recordExit } from './supervise.ts';
+
+/** how long the last output of an ended container is waited for */
+const DRAIN_MS = 5000;
+const RECONNECT_MS = 200;
+
+/** Carries a started container's output to its log and its exit to the store, in this order. */
+export function followContainer(
+  context: PodContext,
+  id: string,
+  agent: AgentClient,
+  log: ContainerLog | undefined,
+): void {
+  const ended = follow(context, id, agent, log).finally(() => context.liveContainers.delete(id));
+  context.liveContainers.set(id, { log, ended });
+}
+
+/** Never rejects. */
+async function follow(context: PodContext, id: string, agent: AgentClient, log: ContainerLog | undefined) {
+  const warn = (message: string) => (error: unknown) => context.log.warn({ err: error, containerId: id }, message);
+  const lost = (error: unknown) => context.log.debug({ err: error, containerId: id }, 'lost sight of a container');
+  const store = storeIn(context, id, log);
+  const logged = whileReachable(context, id, agent, () => agent.output(id, store)).catch(
+    warn("a container's output ended early"),
+  );
+  let exit: AgentExit | undefined;
+  try {
+    exit = await whileReachable(context, id, agent, () => agent.waitContainer(id));
+    await withTimeout(logged, DRAIN_MS, 'the end of the output').catch(warn('a container ended, its output did not'));
+  } catch (error) {
+    lost(error); // the VM's end is told to all its containers by whoever sees it
+  }
+  const leaving = exit === undefined && context.closing;
+  await (leaving ? log?.leave() : log?.end())?.catch(warn('the last output of a container could not be logged'));
+  if (exit) recordExit(context, id, exit);
+}
+
+/** A log that cannot be written, as on a full disk, costs lines: the container must not stand still for it. */
+function storeIn(context: PodContext, id: string, log: ContainerLog | undefined) {
+  let failing = false;
+  return async (chunk: OutputChunk): Promise<number> => {
+    if (!log) return chunk.endOffset;
+    try {
+      const stored = await log.write(chunk);
+      failing = false;
+      return stored;
+    } catch (error) {
+      if (!failing) context.log.error({ err: error, containerId: id }, 'output of a container is lost: no log');
+      failing = true;
+      return chunk.endOffset;
+    }
+  };
+}
+
+/** A connection may break under a VM that runs on; the agent keeps what it is asked for. */
+async function whileReachable<T>(
+  context: PodContext,
+  id: string,
+  agent: AgentClient,
+  ask: () => Promise<T>,
+): Promise<T> {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!isReachable(context, id, agent)) throw error;
+      context.log.warn({ err: error, containerId: id }, 'asking the guest agent again');
+      await sleep(RECONNECT_MS);
+      if (!isReachable(context, id, agent)) throw error;
+    }
+  }
+}
+
+function isReachable(context: PodContext, id: string, agent: AgentClient): boolean {
+  if (context.closing || !context.containers.has(id)) return false;
+  const { sandboxId, state } = context.containers.get(id);
+  const live = context.liveSandboxes.get(sandboxId);
+  return state === 'running' && live?.agent === agent && !live.stopping;
+}
