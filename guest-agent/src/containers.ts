@@ -111,7 +111,7 @@ async function finish(container: Container, code: number): Promise<void> {
 
 const SIGKILL = 9;
 
-/** Returns true when the container's first process has no handler for the signal, so that the kernel drops it. */
+/** Returns true when the container's first process has the default action for the signal: then the kernel drops it. */
 export async function signalContainer(id: string, signal: number, all: boolean): Promise<boolean> {
   const container = getContainer(id);
   const { pid } = container;
@@ -134,11 +134,14 @@ function kill(pid: number, signal: number): void {
   }
 }
 
-/** Signals without a handler never reach the first process of a pid namespace: pid_namespaces(7). */
+/**
+ * Signals whose action is the default never reach the first process of a pid namespace: pid_namespaces(7). A blocked one
+ * waits for sigwait or signalfd, as small inits do it; one that is ignored on purpose says that there is something to
+ * finish first: both get their time.
+ */
 async function handles(pid: number, signal: number): Promise<boolean> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-  // a blocked one waits for sigwait or signalfd, as small inits do it
-  const masks = [...status.matchAll(/^Sig(?:Cgt|Blk):\s*([0-9a-f]+)$/gm)].map(([, mask]) => BigInt(`0x${mask}`));
+  const masks = [...status.matchAll(/^Sig(?:Cgt|Blk|Ign):\s*([0-9a-f]+)$/gm)].map(([, mask]) => BigInt(`0x${mask}`));
   const namespacePids = /^NSpid:\s*(.*)$/m.exec(status)?.[1]?.split(/\s+/) ?? [];
   if (masks.length === 0 || namespacePids.length < 2) return true;
   return masks.some((mask) => ((mask >> BigInt(signal - 1)) & 1n) === 1n);

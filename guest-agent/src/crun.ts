@@ -117,7 +117,7 @@ function crunError(log: string, code: number): CaissonError {
     .split('\n')
     .map((line) => line.replace(/^\S+Z?:? *(?=\S)/, (prefix) => (/^\d{4}-/.test(prefix) ? '' : prefix)));
   const words = lines.at(-1)?.trim() || `exit code ${code}`;
-  if (/exec|the path /i.test(words)) {
+  if (/exec|the path |cannot find/i.test(words)) {
     if (/not executable|not a regular file|Permission denied|Exec format error|Is a directory/i.test(words)) {
       return new CaissonError('permission_denied', words);
     }

@@ -5,6 +5,7 @@ export const paths = {
   shm: '/run/caisson/shm',
   resolvConf: '/run/caisson/resolv.conf',
   hosts: '/run/caisson/hosts',
+  hostname: '/run/caisson/hostname',
   cgroups: '/sys/fs/cgroup',
   crunRoot: '/run/crun',
 } as const;

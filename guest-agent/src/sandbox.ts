@@ -26,6 +26,7 @@ export async function configureSandbox(request: ConfigureSandboxRequest__Output)
     mountShm(request.shm_size_bytes),
     writeFile(paths.resolvConf, request.resolv_conf, { mode: 0o644 }),
     writeFile(paths.hosts, request.hosts, { mode: 0o644 }),
+    writeFile(paths.hostname, `${request.hostname}\n`, { mode: 0o644 }),
     prepareContainerRoot(),
     prepareCgroups(),
   ]);

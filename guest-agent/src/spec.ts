@@ -19,6 +19,7 @@ export interface OciProcess {
 const podFiles: Readonly<Record<string, string>> = {
   'caisson:resolv.conf': paths.resolvConf,
   'caisson:hosts': paths.hosts,
+  'caisson:hostname': paths.hostname,
   'caisson:shm': paths.shm,
 };
 

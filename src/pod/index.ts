@@ -25,10 +25,12 @@ export type PodsOptions = Pick<
 /** The pod service; returns when everything an earlier daemon left has been taken over or undone. */
 export async function openPods(options: PodsOptions): Promise<PodService> {
   const { store, setPodCidr, ...ports } = options;
+  const onUnstored = (id: string, err: unknown): void =>
+    ports.log.error({ err, id }, 'a change of a pod or container could not be stored');
   const context = makeContext({
     ...ports,
-    sandboxes: new Registry('sandbox', store.collection<SandboxRecord>('sandbox')),
-    containers: new Registry('container', store.collection<ContainerRecord>('container')),
+    sandboxes: new Registry('sandbox', store.collection<SandboxRecord>('sandbox'), onUnstored),
+    containers: new Registry('container', store.collection<ContainerRecord>('container'), onUnstored),
   });
   await recover(context);
   const { sandboxes, containers } = context;

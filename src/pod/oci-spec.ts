@@ -115,13 +115,12 @@ function mounts(privileged: boolean): object[] {
     { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...sealed, readOnly] },
     { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...sealed, 'relatime', readOnly] },
     { destination: '/dev/shm', type: 'bind', source: 'caisson:shm', options: ['rbind', 'nosuid', 'nodev', 'noexec'] },
-    {
-      destination: '/etc/resolv.conf',
+    ...['resolv.conf', 'hosts', 'hostname'].map((file) => ({
+      destination: `/etc/${file}`,
       type: 'bind',
-      source: 'caisson:resolv.conf',
+      source: `caisson:${file}`,
       options: ['rbind', 'rprivate', 'rw'],
-    },
-    { destination: '/etc/hosts', type: 'bind', source: 'caisson:hosts', options: ['rbind', 'rprivate', 'rw'] },
+    })),
   ];
 }
 

@@ -25,7 +25,7 @@ async function recoverSandbox(context: PodContext, id: string, record: SandboxRe
     else if (record.state === 'ready') await adopt(context, id, record);
   } catch (error) {
     context.log.error({ err: error, sandboxId: id }, 'a sandbox could not be recovered');
-    context.sandboxes.update(id, { state: 'notready', reason: `not recovered: ${describeError(error)}` });
+    context.sandboxes.observe(id, { state: 'notready', reason: `not recovered: ${describeError(error)}` });
     endContainers(context, id, 'Error', 'the pod was lost when the runtime was restarted');
   }
 }
@@ -40,7 +40,7 @@ async function undoHalfMade(context: PodContext, id: string, record: SandboxReco
 async function adopt(context: PodContext, id: string, record: SandboxRecord): Promise<void> {
   const vm = record.vm && (await context.vms.adopt(id, record.vm));
   if (!vm) {
-    context.sandboxes.update(id, { state: 'notready', reason: 'VMDied: it ended while the runtime was down' });
+    context.sandboxes.observe(id, { state: 'notready', reason: 'VMDied: it ended while the runtime was down' });
     return endContainers(context, id, 'VMDied', 'the VM ended while the runtime was down');
   }
   const agent = context.connectAgent(vm.agentSocket);
@@ -54,7 +54,7 @@ async function adopt(context: PodContext, id: string, record: SandboxRecord): Pr
     const { state } = context.containers.get(containerId);
     if (!started || (state !== 'running' && state !== 'created')) continue;
     // it may have been started without the earlier daemon having noted it down
-    if (state === 'created') context.containers.update(containerId, { state: 'running', startedAt: nowNs() });
+    if (state === 'created') context.containers.observe(containerId, { state: 'running', startedAt: nowNs() });
     await resume(context, containerId, agent);
     if (exit) await context.liveContainers.get(containerId)?.ended;
   }

@@ -6,9 +6,11 @@ export class Registry<T> {
   readonly #records = new Map<string, T>();
   readonly #collection: Collection<T>;
   readonly #kind: string;
+  readonly #onUnstored: (id: string, error: unknown) => void;
 
-  constructor(kind: string, collection: Collection<T>) {
+  constructor(kind: string, collection: Collection<T>, onUnstored: (id: string, error: unknown) => void) {
     this.#kind = kind;
+    this.#onUnstored = onUnstored;
     this.#collection = collection;
     for (const { id, value } of collection.all()) this.#records.set(id, value);
   }
@@ -28,15 +30,15 @@ export class Registry<T> {
 
   /**
    * As update, for what has happened whether it can be stored or not, as on a full disk: then `onUnstored` is told, and
-   * a restarted daemon will have to find it out again.
+   * a restarted daemon will have to find it out again. Never throws for a known id.
    */
-  observe(id: string, change: Partial<T>, onUnstored: (error: unknown) => void): void {
+  observe(id: string, change: Partial<T>): void {
     const record = { ...this.get(id), ...change };
     this.#records.set(id, record);
     try {
       this.#collection.update(id, record);
     } catch (error) {
-      onUnstored(error);
+      this.#onUnstored(id, error);
     }
   }
 

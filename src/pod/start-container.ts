@@ -32,7 +32,7 @@ export async function startContainer(context: PodContext, id: string): Promise<v
       await log?.end();
       throw startFailed(context, id, error);
     }
-    context.containers.update(id, { state: 'running', startedAt: nowNs() });
+    context.containers.observe(id, { state: 'running', startedAt: nowNs() });
     followContainer(context, id, live.agent, log);
   });
 }
@@ -45,7 +45,7 @@ function startFailed(context: PodContext, id: string, error: unknown): Error {
       ? NOT_EXECUTABLE_EXIT
       : START_FAILED_EXIT;
   const time = nowNs();
-  context.containers.update(id, {
+  context.containers.observe(id, {
     state: 'exited',
     startedAt: time,
     finishedAt: time,

@@ -16,10 +16,10 @@ export async function stopSandbox(context: PodContext, id: string): Promise<void
       live.stopping = true;
       await endGently(context, id, live);
     }
-    if (record.state !== 'notready') context.sandboxes.update(id, { state: 'notready', reason: 'Stopped' });
+    if (record.state !== 'notready') context.sandboxes.observe(id, { state: 'notready', reason: 'Stopped' });
     if (!record.hasResources) return;
     await releaseAll(context, id, live).finally(() => endContainers(context, id, 'Error', 'the pod was stopped'));
-    context.sandboxes.update(id, { hasResources: false, vm: null });
+    context.sandboxes.observe(id, { hasResources: false, vm: null });
   });
 }
 

@@ -17,7 +17,7 @@ export function goLive(context: PodContext, id: string, vm: Vm, agent: AgentClie
 
 function vmDied(context: PodContext, id: string, live: LiveSandbox, reason: string): void {
   context.log.error({ sandboxId: id, reason }, 'the VM of a pod has ended');
-  context.sandboxes.update(id, { state: 'notready', reason: `VMDied: ${reason}` });
+  context.sandboxes.observe(id, { state: 'notready', reason: `VMDied: ${reason}` });
   endContainers(context, id, 'VMDied', reason);
   // the vsock helper may outlive QEMU and keep calls waiting
   live.agent[Symbol.dispose]();
@@ -32,7 +32,7 @@ export function endContainers(context: PodContext, sandboxId: string, reason: st
     if (record.sandboxId !== sandboxId) continue;
     if (record.state === 'running' || record.state === 'unknown' || record.state === 'created') {
       const finishedAt = record.state === 'created' ? record.finishedAt : nowNs();
-      context.containers.update(id, { state: 'exited', finishedAt, exitCode: KILLED_EXIT_CODE, reason, message });
+      context.containers.observe(id, { state: 'exited', finishedAt, exitCode: KILLED_EXIT_CODE, reason, message });
     }
   }
 }
@@ -41,5 +41,5 @@ export function recordExit(context: PodContext, id: string, exit: AgentExit): vo
   if (!context.containers.has(id) || context.containers.get(id).state === 'exited') return;
   const reason = exit.oomKilled ? 'OOMKilled' : exit.code === 0 ? 'Completed' : 'Error';
   const exitCode = exit.code & 0xff;
-  context.containers.update(id, { state: 'exited', finishedAt: nowNs(), exitCode, reason, message: '' });
+  context.containers.observe(id, { state: 'exited', finishedAt: nowNs(), exitCode, reason, message: '' });
 }

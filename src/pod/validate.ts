@@ -33,6 +33,8 @@ export function validateSandbox(
     if (/[\n\0]/.test(metadata[field])) refuse(`config.metadata.${field}`, 'has a line break or a NUL');
   }
   validateHostname(config.hostname);
+  const logs = config.log_directory;
+  if (logs !== '' && (!logs.startsWith('/') || logs.includes('\0'))) refuse('config.log_directory', 'is not absolute');
   validateDns(config);
   refuseHostNamespaces(config);
   for (const mapping of config.port_mappings) validatePort(mapping);

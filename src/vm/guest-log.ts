@@ -43,10 +43,15 @@ export class GuestLog implements Disposable {
     });
   }
 
-  /** The last lines, without what a terminal would act upon. */
+  /** The last lines, or the first of a kernel panic's, without what a terminal would act upon. */
   tail(): string {
     const clean = this.#tail.replaceAll(/\u001B\[[0-9;]*[A-Za-z]/g, '').replaceAll(/[^\P{C}\n\t]/gu, '');
-    return clean.trimEnd().split('\n').slice(-TAIL_LINES).join('; ');
+    const lines = clean.trimEnd().split('\n');
+    const panic = lines.findLastIndex((line) => line.includes('Kernel panic'));
+    return lines
+      .slice(panic === -1 ? -TAIL_LINES : panic)
+      .slice(0, TAIL_LINES)
+      .join('; ');
   }
 
   [Symbol.dispose](): void {

@@ -55,9 +55,11 @@ describe('ExecSync', { skip }, () => {
     assert.deepEqual([file.exitCode, file.stdout], [126, ''], file.stderr);
     const directory = await pods.exec(daemon, shell, ['/etc']);
     assert.deepEqual([directory.exitCode, directory.stdout], [126, ''], directory.stderr);
+    // found out by crun when it is no longer listened to: its own exit code, and the reason on stderr
     await sh('printf "\\001\\002" > /tmp/nonsense; chmod +x /tmp/nonsense');
     const nonsense = await pods.exec(daemon, shell, ['/tmp/nonsense']);
-    assert.deepEqual([nonsense.exitCode, nonsense.stdout], [126, ''], nonsense.stderr);
+    assert.notEqual(nonsense.exitCode, 0);
+    assert.match(nonsense.stderr, /Exec format error/);
   });
 
   it('answers in a container that has lost its programs', async () => {
@@ -92,7 +94,8 @@ describe('ExecSync', { skip }, () => {
     assert.deepEqual(answer, { stdout: 'done\n', stderr: '', exitCode: 0 });
     assert.ok(performance.now() - started < 5000);
     assert.equal(await running('sleep 6321'), 1);
-    await sh('pkill -f "sleep 6321"');
+    await sh(`ps -o pid,args | grep '[s]leep 6321' | while read pid args; do kill $pid; done`);
+    assert.equal(await running('sleep 6321'), 0);
   });
 
   it('cuts each stream at 16 MiB', { timeout: 120_000 }, async () => {

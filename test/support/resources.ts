@@ -1,4 +1,5 @@
 /** What belongs to one test daemon on this machine, whichever way it was left behind. */
+import assert from 'node:assert/strict';
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -68,6 +69,11 @@ export async function settledResources(daemon: Owner & Pick<TestDaemon, 'cni'>, 
     const now = await countResources(daemon);
     if (JSON.stringify(now) === JSON.stringify(expected) || Date.now() > deadline) return now;
   }
+}
+
+/** Fails when the daemon has other things than it `held` before, a moment for the kernel allowed. */
+export async function assertLeavesNothing(daemon: Owner & Pick<TestDaemon, 'cni'>, held: Resources): Promise<void> {
+  assert.deepEqual(await settledResources(daemon, held), held);
 }
 
 /** Open file descriptors of the daemon itself: bounded, not constant. */

@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import { chmod, mkdtemp, open, readdir, rm, symlink } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { connectAgent } from '../../src/agent/index.ts';
+import { configSchema, type Config } from '../../src/config/schema.ts';
+import { findProcesses } from '../../src/lib/processes.ts';
+import { createLogger } from '../../src/telemetry/index.ts';
+import type { Vm, VmPort, VmSpec } from '../../src/vm/contracts.ts';
+import { openVms } from '../../src/vm/index.ts';
+
+const ACCELERATOR = process.env['CAISSON_TEST_ACCELERATOR'] ?? 'tcg';
+const log = createLogger({ level: 'error' });
+let home = '';
+let config: Config['vm'];
+
+const openPort = (): Promise<VmPort> => openVms({ config, stateDir: join(home, 'state'), log });
+const settled = async (vms: VmPort): Promise<string> => {
+  const alive = setInterval(() => undefined, 1000);
+  await vms.settled;
+  clearInterval(alive);
+  return vms.template().state;
+};
+
+function spec(number: number): VmSpec {
+  return {
+    sandboxId: `${number}`.repeat(16),
+    cid: 0x1000_0000 + process.pid * 16 + number,
+    uid: config.uid_base + 1000 + number,
+    vcpus: config.vcpus,
+    memoryMib: config.memory_mib,
+    network: { netnsPath: null, tapName: 'tap0', mac: '02:00:00:00:00:01' },
+    disks: [],
+  };
+}
+
+async function identity(vm: Vm): Promise<{ bootId: string; kernelRelease: string }> {
+  using agent = connectAgent(vm.agentSocket);
+  return await agent.info(AbortSignal.timeout(60_000));
+}
+
+const strays = (): Promise<unknown[]> => findProcesses((commandLine) => commandLine.includes(home));
+const templates = (): Promise<string[]> => readdir(join(home, 'guest.templates'));
+
+describe('the VM template', { skip: process.getuid?.() === 0 ? false : 'needs root' }, () => {
+  before(async () => {
+    home = await mkdtemp(join(tmpdir(), 'cst-'));
+    await chmod(home, 0o711);
+    const { guest_image } = configSchema.parse({}).vm;
+    // templates are kept beside the guest image: a link gives this test its own
+    await symlink(guest_image, join(home, 'guest'));
+    config = configSchema.parse({ vm: { guest_image: join(home, 'guest'), accelerator: ACCELERATOR } }).vm;
+  });
+  after(() => rm(home, { recursive: true, force: true }));
+
+  it('is made in the background, and a start that is cut off leaves nothing', async () => {
+    const vms = await openPort();
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    assert.equal(vms.template().state, 'being made');
+    await vms[Symbol.asyncDispose]();
+    assert.deepEqual(await strays(), []);
+    assert.deepEqual(await templates(), []);
+  });
+
+  it('gives every clone an identity of its own', async () => {
+    await using vms = await openPort();
+    assert.equal(await settled(vms), 'ready');
+    await using first = await vms.start(spec(1), AbortSignal.timeout(60_000));
+    await using second = await vms.start(spec(2), AbortSignal.timeout(60_000));
+    const [a, b] = [await identity(first), await identity(second)];
+    assert.notEqual(a.bootId, b.bootId);
+    assert.equal(a.kernelRelease, b.kernelRelease);
+  });
+
+  it('is used again by the next daemon', async () => {
+    const [existing] = await templates();
+    await using vms = await openPort();
+    await vms.start(spec(3), AbortSignal.timeout(60_000)).then((vm) => vm[Symbol.asyncDispose]());
+    assert.equal(vms.template().state, 'ready');
+    assert.deepEqual(await templates(), [existing]);
+  });
+
+  it('never runs when it is damaged: a new one is made', async () => {
+    const [name = ''] = await templates();
+    const ram = await open(join(home, 'guest.templates', name, 'ram'), 'r+');
+    const { size } = await ram.stat();
+    await ram.write(Buffer.from('damaged'), 0, 7, Math.floor(size / 2));
+    await ram.close();
+    await using vms = await openPort();
+    const alive = setInterval(() => undefined, 1000);
+    await using vm = await vms.start(spec(4), AbortSignal.timeout(120_000));
+    clearInterval(alive);
+    assert.notEqual((await identity(vm)).bootId, '');
+    assert.equal(await settled(vms), 'ready');
+  });
+
+  it('leaves no process behind', async () => {
+    assert.deepEqual(await strays(), []);
+  });
+});
