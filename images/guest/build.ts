@@ -45,7 +45,7 @@ export async function buildGuestImage(directory: string, progress: Progress, for
   const present = await readManifest(directory);
   if (present?.inputs === inputs && !force) return present;
 
-  const work = `${directory}.build`;
+  const work = `${directory}.build-${process.pid}`;
   await removeTree(work);
   await mkdir(join(work, 'out'), { recursive: true, mode: 0o755 });
   try {

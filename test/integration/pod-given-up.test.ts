@@ -20,6 +20,9 @@ describe('calls that the caller gives up', { skip }, () => {
   after(() => daemon[Symbol.asyncDispose]());
 
   it('undoes a start that the caller gives up at any moment', { timeout: 120_000 }, async () => {
+    const first = await pods.runPod(daemon, 'first'); // opens what stays open
+    await runtime().RemovePodSandbox({ pod_sandbox_id: first.id });
+    await assertLeavesNothing(daemon, empty);
     const fds = await countFds(daemon);
     for (const afterMs of [0, 5, 20, 50, 100, 200, 400, 600, 800]) {
       const caller = new AbortController();
