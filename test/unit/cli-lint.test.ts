@@ -23,6 +23,7 @@ const cases: readonly (readonly [string, string, RegExp?])[] = [
   ['src/image/b.ts', '../state/contracts.ts'],
   ['src/vm/qemu/a.ts', '../contracts.ts'],
   ['src/vm/c.ts', './qemu/qmp.ts'],
+  ['test/unit/vm-a.test.ts', '../../src/vm/qemu/qmp.ts'],
   ['src/vm/d.ts', '../lib/exec.ts'],
 
   ['src/pod/a.ts', '../vm/index.ts', /pod imports the ports' contracts/],
@@ -51,7 +52,6 @@ const cases: readonly (readonly [string, string, RegExp?])[] = [
   ['src/agent/b.ts', '@grpc/grpc-js'],
   ['src/cli/a.ts', '@grpc/grpc-js'],
   ['src/cli/b.ts', '../vm/qemu/qmp.ts', /inside src\/vm/],
-  ['test/a.ts', '../src/vm/qemu/qmp.ts', /inside src\/vm/],
   ['src/cli/c.ts', '../vm/index.ts'],
   ['src/vm/e.ts', 'node:child_process', /started by src\/lib/],
   ['src/cli/d.ts', 'execa', /started by src\/lib/],
