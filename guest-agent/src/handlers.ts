@@ -1,19 +1,6 @@
-import { status, type handleUnaryCall, type ServiceError } from '@grpc/grpc-js';
-import { describeError, isCaissonError, type ErrorCode } from '../../src/lib/errors.ts';
-
-const statusOf: Readonly<Record<ErrorCode, status>> = {
-  invalid_argument: status.INVALID_ARGUMENT,
-  not_found: status.NOT_FOUND,
-  already_exists: status.ALREADY_EXISTS,
-  failed_precondition: status.FAILED_PRECONDITION,
-  permission_denied: status.PERMISSION_DENIED,
-  resource_exhausted: status.RESOURCE_EXHAUSTED,
-  deadline_exceeded: status.DEADLINE_EXCEEDED,
-  cancelled: status.CANCELLED,
-  unavailable: status.UNAVAILABLE,
-  unimplemented: status.UNIMPLEMENTED,
-  internal: status.INTERNAL,
-};
+import type { handleUnaryCall, ServiceError } from '@grpc/grpc-js';
+import { describeError, isCaissonError } from '../../src/lib/errors.ts';
+import { statusOf } from '../../src/lib/grpc/status.ts';
 
 /** What grpc-js sends as the call's status. */
 export function fail(error: unknown): Partial<ServiceError> {

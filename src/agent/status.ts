@@ -1,17 +1,6 @@
 import { status, type ServiceError } from '@grpc/grpc-js';
-import { CaissonError, type ErrorCode } from '../lib/errors.ts';
-
-const codeOf: Readonly<Partial<Record<status, ErrorCode>>> = {
-  [status.INVALID_ARGUMENT]: 'invalid_argument',
-  [status.NOT_FOUND]: 'not_found',
-  [status.ALREADY_EXISTS]: 'already_exists',
-  [status.FAILED_PRECONDITION]: 'failed_precondition',
-  [status.PERMISSION_DENIED]: 'permission_denied',
-  [status.RESOURCE_EXHAUSTED]: 'resource_exhausted',
-  [status.DEADLINE_EXCEEDED]: 'deadline_exceeded',
-  [status.CANCELLED]: 'cancelled',
-  [status.UNAVAILABLE]: 'unavailable',
-};
+import { CaissonError } from '../lib/errors.ts';
+import { codeOf } from '../lib/grpc/status.ts';
 
 const MAX_WORDS = 2000;
 
@@ -24,5 +13,5 @@ export function agentError(call: string, error: unknown): CaissonError {
   if (code === status.DEADLINE_EXCEEDED) {
     return new CaissonError('deadline_exceeded', `the guest agent did not answer ${call} in time`, { cause: error });
   }
-  return new CaissonError((code !== undefined && codeOf[code]) || 'internal', words, { cause: error });
+  return new CaissonError(codeOf(code), words, { cause: error });
 }

@@ -1,25 +1,12 @@
 import { status } from '@grpc/grpc-js';
-import { CaissonError, describeError, type ErrorCode } from '../lib/errors.ts';
+import { CaissonError, describeError } from '../lib/errors.ts';
+import { statusOf } from '../lib/grpc/status.ts';
 
 /** What grpc-js takes for a failed call. */
 export interface CallFailure {
   readonly code: status;
   readonly details: string;
 }
-
-const statusOf: Record<ErrorCode, status> = {
-  invalid_argument: status.INVALID_ARGUMENT,
-  not_found: status.NOT_FOUND,
-  already_exists: status.ALREADY_EXISTS,
-  failed_precondition: status.FAILED_PRECONDITION,
-  permission_denied: status.PERMISSION_DENIED,
-  resource_exhausted: status.RESOURCE_EXHAUSTED,
-  deadline_exceeded: status.DEADLINE_EXCEEDED,
-  cancelled: status.CANCELLED,
-  unavailable: status.UNAVAILABLE,
-  unimplemented: status.UNIMPLEMENTED,
-  internal: status.INTERNAL,
-};
 
 /** The kubelet explains these to the user, but only in an UNKNOWN status whose message starts with one of them. */
 const kubeletWords = /^(RegistryUnavailable|SignatureValidationFailed|RROUnsupported|ImageVolumeMountFailed)\b/;
