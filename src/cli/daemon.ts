@@ -71,6 +71,7 @@ export async function startDaemon(config: Config, log: Logger): Promise<AsyncDis
       network: () => network.status(),
       runtime: () => runtimeState(config, vms),
       containerFs: () => storage.usage(),
+      features: { recursiveReadOnlyMounts: false, userNamespaces: false, supplementalGroupsPolicy: true },
       version: caissonVersion(),
       log: log.child({ component: 'cri' }),
     }),
@@ -87,5 +88,7 @@ function runtimeState(config: Config, vms: VmPort): RuntimeState {
     template: vms.template(),
     config: config.vm,
   };
-  return { ready: true, reason: '', message: '', info };
+  const readiness = vms.readiness();
+  if (readiness.ready) return { ready: true, reason: '', message: '', info };
+  return { ready: false, reason: 'NoVirtualMachines', message: readiness.message, info };
 }

@@ -71,12 +71,16 @@ export interface VmPort extends AsyncDisposable {
   discard(sandboxId: string, record: VmRecord | undefined): Promise<void>;
   /** What the last probe found; undefined until a guest has really booted with it. */
   accelerator(): { readonly kind: Accelerator; readonly reason: string } | undefined;
+  /** From memory: whether VMs can start at all, as far as is known. */
+  readiness(): Readiness;
   readonly transport: VsockTransport;
   /** How pods start just now, and why: by cloning the template, or by booting. */
   template(): TemplateStatus;
   /** resolves when the accelerator has been chosen and the template made, or neither can be */
   readonly settled: Promise<void>;
 }
+
+export type Readiness = { readonly ready: true } | { readonly ready: false; readonly message: string };
 
 export interface TemplateStatus {
   readonly state: 'off' | 'being made' | 'ready' | 'failed';

@@ -2,14 +2,14 @@ import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
-import { CaissonError } from '../lib/errors.ts';
+import { CaissonError, describeError } from '../lib/errors.ts';
 import { exists, removeTree } from '../lib/files.ts';
 import { shortId } from '../lib/ids.ts';
 import type { Logger } from '../lib/logger.ts';
 import { isRunning } from '../lib/processes.ts';
 import { chooseAccelerator, type AcceleratorChoice } from './accelerator.ts';
 import { bootMachine, type BootOptions } from './boot.ts';
-import { probeMemory, type VmPort, type VmSpec, type VsockTransport } from './contracts.ts';
+import { probeMemory, type Readiness, type VmPort, type VmSpec, type VsockTransport } from './contracts.ts';
 import { connectMachine, killAll, killStrays } from './machine.ts';
 import { cloneMachine } from './template/clone.ts';
 import { holdTemplate } from './template/holder.ts';
@@ -51,6 +51,7 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
   const memoryFile = probeMemory(config.guest_image);
   let chosen: AcceleratorChoice | undefined;
   let choosing: Promise<AcceleratorChoice> | undefined;
+  let failure: { readonly error: unknown; readonly at: number } | undefined;
   const choose = async (): Promise<AcceleratorChoice> => {
     await requireGuestImage(config.guest_image);
     chosen = await chooseAccelerator(
@@ -63,8 +64,17 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
   const accelerator = (): Promise<AcceleratorChoice> => {
     choosing ??= choose();
     // a failed choice (no guest image yet, QEMU missing) is made again by the next start
-    choosing.catch(() => (choosing = undefined));
+    choosing.catch((error: unknown) => {
+      choosing = undefined;
+      failure = { error, at: Date.now() };
+    });
     return choosing;
+  };
+  const readiness = (): Readiness => {
+    if (chosen || !failure) return { ready: true };
+    // whoever asks again, as the kubelet does, has it tried again
+    if (Date.now() - failure.at > RETRY_MS) accelerator().catch(() => undefined);
+    return { ready: false, message: describeError(failure.error) };
   };
   const keeper = async (): Promise<KeeperOptions> => {
     const { kind, cpuModel } = await accelerator();
@@ -80,6 +90,7 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
   return {
     transport,
     accelerator: () => chosen,
+    readiness,
     template: () => template.status(),
     settled: template.settled,
     start: async (spec, signal) => {
@@ -112,6 +123,7 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
   };
 }
 
+const RETRY_MS = 5000;
 const ADOPT_TIMEOUT_MS = 10_000;
 
 /** Of VMs that were no pod's: a probe, a template or its trial, cut off with an earlier daemon. */
