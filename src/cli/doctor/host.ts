@@ -14,7 +14,6 @@ export const hostChecks: readonly Check[] = [
   { name: 'root', why: 'network namespaces, taps and users for VMs are made by root', find: findRoot },
   { name: 'system', why: 'the guest image and its Node are built for x86-64, from Debian packages', find: findSystem },
   { name: 'node', why: 'the daemon is TypeScript that Node runs directly', find: findNode },
-  { name: 'cgroups', why: 'each pod is limited and measured by its cgroup', find: findCgroups },
   { name: 'memory', why: 'every pod is a VM with memory of its own', find: findMemory },
   { name: 'disk', why: 'images and the writable disks of pods lie in the root directory', find: findDisk },
   programCheck('ip', 'sets up network namespaces and taps', undefined, ['-V']),
@@ -39,11 +38,6 @@ async function findSystem(): Promise<Finding> {
 function findNode(): Finding {
   const { node } = process.versions;
   return atLeast(node, NODE_LEAST) ? ok(node) : fail(`${node} is too old; ${NODE_LEAST} is needed`, `${SETUP} node`);
-}
-
-async function findCgroups(): Promise<Finding> {
-  if (await exists('/sys/fs/cgroup/cgroup.controllers')) return ok('version 2');
-  return warn('version 1 or none', 'boot the host with systemd.unified_cgroup_hierarchy=1');
 }
 
 async function findMemory({ vm }: Config): Promise<Finding> {

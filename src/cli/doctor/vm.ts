@@ -1,8 +1,9 @@
-import { stat } from 'node:fs/promises';
+import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Config } from '../../config/schema.ts';
 import { exists, ignoreMissing, readFileIfExists } from '../../lib/files.ts';
+import { templateHome } from '../../vm/template/keeper.ts';
 import { probeMemory } from '../../vm/contracts.ts';
 import { fail, findProgram, ok, programCheck, SETUP, versionText, warn } from './check.ts';
 import type { Check, Finding } from './check.ts';
@@ -16,6 +17,7 @@ export const vmChecks: readonly Check[] = [
   { name: 'accelerator', why: 'with KVM pods run at full speed, with TCG several times slower', find: findAccelerator },
   { name: 'vsock', why: 'the daemon reaches the agent in the VM through it', find: findVsock },
   { name: 'guest image', why: 'every VM boots its kernel and root', find: findGuestImage },
+  { name: 'template', why: 'a pod that is its clone starts in a fraction of a boot', find: findTemplate },
   programCheck('qemu-img', "makes the pods' writable disks"),
   programCheck('mkfs.erofs', 'turns image layers into read-only disks', EROFS_LEAST, ['-V']),
   programCheck('skopeo', 'pulls images'),
@@ -66,6 +68,14 @@ async function findGuestImage({ vm }: Config): Promise<Finding> {
   const kernel = kernelRelease(text);
   if (kernel === undefined) return fail(`${vm.guest_image}/manifest.json is damaged`, `${build} --force`);
   return ok(`${vm.guest_image} (Linux ${kernel})`);
+}
+
+async function findTemplate({ vm }: Config): Promise<Finding> {
+  if (!vm.template) return ok('off, as configured: pods boot');
+  const home = templateHome(vm.guest_image);
+  const made = (await readdir(home).catch(ignoreMissing([]))).filter((name) => !name.includes('.new-'));
+  if (made.length === 0) return warn('none yet: pods boot until the daemon has made it', 'caisson template build');
+  return ok(`${home} (${vm.vcpus} vCPU, ${vm.memory_mib} MiB; other sizes boot)`);
 }
 
 const manifestSchema = z.object({ kernelRelease: z.string() });
