@@ -1,4 +1,5 @@
 /** What the edges (cri, streaming, ssh, cli) call. Reads answer from memory, even while a VM hangs. */
+import type { Duplex, Readable, Writable } from 'node:stream';
 import type { ContainerConfig__Output } from '../../proto/generated/runtime/runtime/v1/ContainerConfig.ts';
 import type { LinuxContainerResources__Output } from '../../proto/generated/runtime/runtime/v1/LinuxContainerResources.ts';
 import type { Mount__Output } from '../../proto/generated/runtime/runtime/v1/Mount.ts';
@@ -89,6 +90,71 @@ export interface ExecResult {
   readonly stdout: Buffer;
   readonly stderr: Buffer;
   readonly exitCode: number;
+}
+
+export interface TerminalSize {
+  /** characters */
+  readonly columns: number;
+  readonly rows: number;
+}
+
+export interface StreamsWanted {
+  readonly stdin: boolean;
+  readonly stdout: boolean;
+  /** never with a terminal, whose output is one stream */
+  readonly stderr: boolean;
+}
+
+export interface ExecStreamRequest extends StreamsWanted {
+  readonly command: readonly string[];
+  readonly tty: boolean;
+  /** added to the container's own environment */
+  readonly env?: Readonly<Record<string, string>>;
+  readonly size?: TerminalSize;
+}
+
+export interface ProcessExit {
+  /** 128 + n when killed by signal n */
+  readonly code: number;
+  /** the number of the signal that killed it, else 0 */
+  readonly signal: number;
+}
+
+/**
+ * A process at the other end of streams. Each stream has back-pressure down to the process: while nobody reads `stdout`,
+ * the process is not read either. Streams that were not asked for are undefined.
+ */
+export interface ProcessSession extends AsyncDisposable {
+  /** `end()` closes the process's standard input; of a terminal, it sends end-of-file */
+  readonly stdin: Writable | undefined;
+  /** ends after the last byte; destroyed with an error when the VM dies */
+  readonly stdout: Readable | undefined;
+  readonly stderr: Readable | undefined;
+  /** ignored without a terminal */
+  resize(size: TerminalSize): void;
+  /** to the process; a number as in signal(7) */
+  signal(signal: number): void;
+  /**
+   * Of an exec, how its command ended; of an attach, how the container did. Does not wait for the streams to be read.
+   * Rejects with `unavailable` when the VM has died.
+   */
+  readonly exited: Promise<ProcessExit>;
+  /** Leaves: an exec's command gets end-of-file and SIGHUP, and SIGKILL soon after; an attached container goes on. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** What the streaming server and the SSH gateway call. Ids as for PodService. */
+export interface StreamService {
+  /** The full id. `not_found`; `failed_precondition` unless the container is running. `tty`: as it was created. */
+  streamable(containerId: string): { readonly id: string; readonly tty: boolean; readonly stdin: boolean };
+  /** The full id. `not_found`; `failed_precondition` unless the sandbox is ready. */
+  forwardable(sandboxId: string): { readonly id: string };
+  /** A command that is not there or cannot be executed is `not_found` or `permission_denied`, with crun's words. */
+  execStream(containerId: string, request: ExecStreamRequest, signal: AbortSignal): Promise<ProcessSession>;
+  /** The container's own streams from now on; several at once. `tty` is the container's own. */
+  attach(containerId: string, streams: StreamsWanted, signal: AbortSignal): Promise<ProcessSession>;
+  /** A connection to 127.0.0.1 or ::1 of the pod; `unavailable` when nobody listens. Half-close works both ways. */
+  portForward(sandboxId: string, port: number, signal: AbortSignal): Promise<Duplex>;
 }
 
 /** Ids may be unambiguous prefixes everywhere. Methods throw CaissonError; see each for the codes beyond `not_found`. */

@@ -121,6 +121,7 @@ function configValues(dir: string, confDir: string, overrides: ConfigOverrides):
     log: { level: 'debug' },
     vm: {
       accelerator: process.env['CAISSON_TEST_ACCELERATOR'] ?? 'tcg',
+      ...(process.env['CAISSON_TEST_GUEST_IMAGE'] && { guest_image: process.env['CAISSON_TEST_GUEST_IMAGE'] }),
       // no other daemon of this machine has VMs of the same users: see resources.ts
       uid_base: randomInt(100, 20_000) * 100_000,
     },
