@@ -5,6 +5,11 @@ const registryEndpoint = z.strictObject({
   insecure: z.boolean().default(false).describe('plain HTTP, or TLS without verification'),
 });
 
+const pemFile = z
+  .string()
+  .refine((path) => path === '' || path.startsWith('/'), 'must be an absolute path')
+  .default('');
+
 /** The configuration file, key by key. `.describe` texts are the comments of `caisson config --default`. */
 export const configSchema = z.strictObject({
   version: z.literal(1).default(1).describe('version of this file format'),
@@ -78,6 +83,20 @@ export const configSchema = z.strictObject({
       bin_dirs: z.array(z.string().startsWith('/')).default(['/opt/cni/bin', '/usr/lib/cni']).describe('CNI plugins'),
       plugin_timeout_s: z.int().min(1).default(60).describe('a CNI plugin that runs longer is killed'),
     })
+    .prefault({}),
+  streaming: z
+    .strictObject({
+      address: z.string().min(1).default('127.0.0.1').describe('where exec, attach and port-forward are served'),
+      port: z.int().min(0).max(65_535).default(0).describe('0: any free one'),
+      idle_timeout_s: z
+        .int()
+        .min(0)
+        .default(14_400)
+        .describe('a connection without a byte for so long is closed; 0: never'),
+      tls_cert: pemFile.describe('PEM file; with tls_key, URLs are https://'),
+      tls_key: pemFile.describe('PEM file'),
+    })
+    .refine(({ tls_cert, tls_key }) => (tls_cert === '') === (tls_key === ''), 'tls_cert and tls_key go together')
     .prefault({}),
   storage: z
     .strictObject({
