@@ -1,29 +1,51 @@
-# crictl, for the test that drives the daemon with it: built from the Go modules that test/conformance pins.
+# The Kubernetes project's crictl and critest, for the tests that drive the daemon with them, and two small programs of
+# critest's images: built from the Go modules that test/conformance pins.
 
-crictl_module=test/conformance
-crictl_binary=.cache/bin/crictl
+go_module=test/conformance
+go_output=.cache/bin
 # the first Go that can fetch the newer one that go.mod asks for
 go_least=1.21
 
 step_crictl() {
   next_step 'crictl'
-  local wanted
-  wanted=$(cat "$crictl_module/go.mod" "$crictl_module/go.sum" | sha256sum)
-  [[ -x $crictl_binary && -r $crictl_binary.stamp && $(<"$crictl_binary.stamp") == "$wanted" ]] && return 0
+  go_build_step 'about 600 packages, 1 to 4 minutes' crictl
+}
+
+step_critest() {
+  next_step 'critest'
+  go_build_step 'about 600 packages, 1 to 4 minutes' crictl critest ginkgo nnp pause
+}
+
+# go_build_step <how long> <program>...
+go_build_step() {
+  local time=$1 wanted program outdated=()
+  shift
+  wanted=$(find "$go_module" -name '*.go' -o -name 'go.*' | sort | xargs cat | sha256sum)
+  for program in "$@"; do
+    go_is_built "$program" "$wanted" || outdated+=("$program")
+  done
+  ((${#outdated[@]})) || return 0
 
   local go version
   go=$(find_go) || install_go
-  go=$(find_go) || die 'found no Go to build crictl with, even after installing it'
-  version=$(awk '$1 == "sigs.k8s.io/cri-tools" { print $2 } $2 == "sigs.k8s.io/cri-tools" { print $3 }' \
-    "$crictl_module/go.mod" | head -n 1)
+  go=$(find_go) || die "found no Go to build ${outdated[*]} with, even after installing it"
+  version=$(awk '$1 == "sigs.k8s.io/cri-tools" { print $2 }' "$go_module/go.mod")
   # a Go that is older than go.mod asks for fetches that one; Debian's and others' default is not to
   export GOTOOLCHAIN=auto
-  progress "downloading the modules of crictl $version with $("$go" env GOVERSION 2>/dev/null || echo "$go")"
-  logged "$go" -C "$crictl_module" mod download || die 'the Go modules could not be downloaded; the last lines are above' \
+  progress "downloading the modules of cri-tools $version with $("$go" env GOVERSION 2>/dev/null || echo "$go")"
+  logged "$go" -C "$go_module" mod download || die 'the Go modules could not be downloaded; the last lines are above' \
     'Go must reach its module proxy: `go env GOPROXY` shows which'
-  build_crictl "$go" "$version" || die 'crictl could not be built; the last lines of go build are above' \
-    "whole output: $repo/$log_file"
-  printf '%s\n' "$wanted" >"$crictl_binary.stamp"
+  mkdir -p "$go_output"
+  for program in "${outdated[@]}"; do
+    progress "building $program ($time)"
+    go_build "$go" "$program" "$version" || die "$program could not be built; the last lines of go's output are above" \
+      "whole output: $repo/$log_file"
+    printf '%s\n' "$wanted" >"$go_output/$program.stamp"
+  done
+}
+
+go_is_built() {
+  [[ -x $go_output/$1 && -r $go_output/$1.stamp && $(<"$go_output/$1.stamp") == "$2" ]]
 }
 
 # The caller's own Go, else one in the usual places.
@@ -48,7 +70,7 @@ new_enough() {
 
 install_go() {
   command -v dpkg-query >/dev/null ||
-    die "crictl is built with Go $go_least or newer, which is not installed" 'install it and run this again'
+    die "cri-tools are built with Go $go_least or newer, which is not installed" 'install it and run this again'
   require_debian golang-go
   # Debian 12's own is too old; step_system_packages has added Debian 13 to its sources. os-release may tell of 13
   # on a 12 by then: its package is one of those that came with others.
@@ -60,14 +82,26 @@ install_go() {
   install_packages "$release" golang-go
 }
 
-# build_crictl <go> <version>: `go build -v` names each package that it compiles, which tells how far it is
-build_crictl() {
-  local count=0 package
-  progress 'building (about 600 packages, 1 to 4 minutes)'
-  mkdir -p "$(dirname "$crictl_binary")"
-  CGO_ENABLED=0 "$1" -C "$crictl_module" build -v -trimpath -buildvcs=false \
-    -ldflags "-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$2" \
-    -o "$repo/$crictl_binary" sigs.k8s.io/cri-tools/cmd/crictl </dev/null 2>&1 >/dev/null | tee "$log_file" |
+# go_build <go> <program> <version of cri-tools>
+go_build() {
+  local verb=(build) package
+  case $2 in
+    crictl) package=sigs.k8s.io/cri-tools/cmd/crictl ;;
+    # a test binary: its package has only a test file
+    critest) package=sigs.k8s.io/cri-tools/cmd/critest verb=(test -c) ;;
+    # critest -parallel starts itself through it
+    ginkgo) package=github.com/onsi/ginkgo/v2/ginkgo ;;
+    *) package=./$2 ;;
+  esac
+  local flags=(-trimpath -buildvcs=false -ldflags "-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$3")
+  go_compile "$1" "${verb[@]}" "${flags[@]}" -v -o "$repo/$go_output/$2" "$package"
+}
+
+# go_compile <go> <argument>...: -v names each package that is compiled, which tells how far it is
+go_compile() {
+  local go=$1 count=0 package
+  shift
+  CGO_ENABLED=0 "$go" -C "$go_module" "$@" </dev/null 2>&1 >/dev/null | tee "$log_file" |
     while read -r package; do
       count=$((count + 1))
       ((count % 100)) || progress "built $count packages, now $package"

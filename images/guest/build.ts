@@ -7,7 +7,8 @@ import { exists, readFileIfExists, removeTree } from '../../src/lib/files.ts';
 import { bundleAgent } from './agent-bundle.ts';
 import { makeInitramfs } from './initramfs.ts';
 import { extractKernel } from './kernel.ts';
-import { excludedPaths, guestPaths, packages, rootModules, suite } from './recipe.ts';
+import { extractDebianPackages } from '../debian.ts';
+import { excludedPaths, guestPaths, packages, rootModules } from './recipe.ts';
 
 const here = import.meta.dirname;
 const repository = resolve(here, '../..');
@@ -90,23 +91,10 @@ async function assemble(work: string, agent: Buffer, inputs: string, progress: P
 
 /** Extracts the packages into `root`; returns the version of each. */
 async function extractPackages(root: string): Promise<Record<string, string>> {
-  const source = await debianSource();
-  await run(
-    'mmdebstrap',
-    [
-      '--quiet',
-      '--mode=root',
-      '--variant=extract',
-      '--format=directory',
-      '--skip=cleanup/apt', // the archives' names say the versions
-      `--include=${packages.join(',')}`,
-      ...excludedPaths.map((path) => `--dpkgopt=path-exclude=${path}`),
-      suite,
-      root,
-      source,
-    ],
-    { timeoutMs: 600_000, installHint: 'run bin/setup' },
-  );
+  await extractDebianPackages(root, packages, [
+    '--skip=cleanup/apt', // the archives' names say the versions
+    ...excludedPaths.map((path) => `--dpkgopt=path-exclude=${path}`),
+  ]);
   const versions: Record<string, string> = {};
   for (const file of await readdir(join(root, 'var/cache/apt/archives'))) {
     const [name, version] = file.split('_');
@@ -115,19 +103,6 @@ async function extractPackages(root: string): Promise<Record<string, string>> {
   }
   await Promise.all(['var/cache', 'var/lib/apt'].map((path) => removeTree(join(root, path))));
   return versions;
-}
-
-/** A one-line apt source for the suite, from the host's own sources: no address is written down in this project. */
-async function debianSource(): Promise<string> {
-  const format = '$(REPO_URI) $(CODENAME) $(COMPONENT) $(SIGNED_BY)';
-  const targets = await run('apt-get', ['indextargets', '--format', format, 'Created-By: Packages']);
-  for (const line of targets.stdout.split('\n')) {
-    const [uri, codename, component] = line.split(' ');
-    if (codename === suite && component === 'main') {
-      return `deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${uri} ${suite} main`;
-    }
-  }
-  throw new CaissonError('failed_precondition', `apt has no source for Debian ${suite}`, { hint: 'run bin/setup' });
 }
 
 async function installAgent(root: string, agent: Buffer): Promise<void> {
@@ -163,6 +138,7 @@ async function hashInputs(agent: Buffer): Promise<string> {
   const hash = createHash('sha256').update(agent);
   for (const file of (await readdir(here)).toSorted()) hash.update(file).update(await readFile(join(here, file)));
   const binaries = [nodeBinary, ...nativeFiles.map((file) => join(repository, 'node_modules', file))];
-  for (const file of [...binaries, join(repository, 'proto/agent/v1/agent.proto')]) hash.update(await readFile(file));
+  const others = [join(repository, 'images/debian.ts'), join(repository, 'proto/agent/v1/agent.proto')];
+  for (const file of [...binaries, ...others]) hash.update(await readFile(file));
   return hash.digest('hex');
 }

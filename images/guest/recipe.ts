@@ -1,7 +1,5 @@
 /** What goes into the guest image. Any change here, in this folder or in the agent makes `caisson image build` rebuild. */
 
-export const suite = 'trixie';
-
 /** Debian packages of the root file system, extracted without running their scripts. */
 export const packages = [
   'busybox-static',
