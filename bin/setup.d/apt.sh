@@ -25,6 +25,11 @@ ca-certificates
 sid_packages='
 vhost-device-vsock
 '
+# what the benchmark compares with; containerd 2 is in no stable release yet
+bench_packages='
+containerd 2
+runc 1.1
+'
 # what tells whether they are there on a system that is not Debian
 needed_programs='qemu-system-x86_64 qemu-img virtiofsd mkfs.erofs crun skopeo kmod mmdebstrap busybox mkfs.ext4 ip tc
 iptables cpio xz zstd vhost-device-vsock'
@@ -54,6 +59,24 @@ step_system_packages() {
   fi
   install_packages "$([[ $suites != *trixie* ]] || echo trixie)" "${stable[@]}"
   install_packages "$([[ -z $suites ]] || echo sid)" "${sid[@]}"
+}
+
+# The programs alone are used; on a host with systemd the package also starts a containerd service of its own.
+step_bench_packages() {
+  next_step 'peer of the benchmark'
+  command -v dpkg-query >/dev/null || die 'the benchmark compares with the containerd and runc of Debian' \
+    'install containerd 2 and runc 1.1 or newer by hand and run: bin/node test/bench/main.ts'
+  local missing
+  mapfile -t missing < <(missing_packages "$bench_packages")
+  ((${#missing[@]})) || return 0
+  require_debian "${missing[@]}"
+  # step_system_packages has added sid to the sources, at a priority at which nothing comes from it by itself
+  local archive suites
+  mapfile -t archive < <(debian_archive '')
+  suites=$(extra_suites "${archive[1]:-}")
+  progress 'reading package lists (apt-get update)'
+  logged apt_get update || say 'warning: apt-get update reported errors (above); going on with what it has'
+  install_packages "$([[ -z $suites ]] || echo sid)" "${missing[@]}"
 }
 
 # missing_packages <table>: the packages that are not installed in a sufficient version

@@ -1,0 +1,97 @@
+/**
+ * Caisson beside containerd with runc, on this machine: `npm run bench -- [--quick] [--pods N] [--json FILE]`.
+ * Both are started for it and gone afterwards, as is everything they made, also after Ctrl-C.
+ */
+import { writeFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { CaissonError } from '../../src/lib/errors.ts';
+import type { Config } from '../../src/config/schema.ts';
+import { measureBoot } from './boot.ts';
+import { versionsOfContainerd } from './containerd.ts';
+import { describeHost, loadNow, type Host } from './host.ts';
+import { measureIdle, type IdleResult } from './idle.ts';
+import { startLab, type Lab } from './lab.ts';
+import { IDLE_MODE, MODES, type Mode } from './modes.ts';
+import { measurePairs } from './pairs.ts';
+import { planOf, type Plan } from './plan.ts';
+import { makeReport, reportLines, type PairSet, type Results } from './report.ts';
+
+const USAGE = 'usage: npm run bench -- [--quick] [--pods N] [--json FILE]';
+
+const interrupted = new AbortController();
+// for good: what starts programs (execa) ends this process at a signal that nobody listens to
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => interrupted.abort());
+process.exitCode = await main(interrupted.signal);
+
+async function main(signal: AbortSignal): Promise<number> {
+  try {
+    const { plan, json } = readArguments();
+    if (process.getuid?.() !== 0) throw new CaissonError('failed_precondition', 'the benchmark needs root');
+    await versionsOfContainerd(); // a missing peer is found out before anything is started
+    const report = makeReport(await measure(plan, signal));
+    process.stdout.write(`${reportLines(report).join('\n')}\n`);
+    if (json !== undefined) await writeFile(json, `${JSON.stringify(report, undefined, 2)}\n`);
+    return 0;
+  } catch (error) {
+    const words = error instanceof CaissonError ? error.message : error instanceof Error ? error.stack : String(error);
+    say(signal.aborted ? 'interrupted' : (words ?? 'failed'));
+    if (error instanceof CaissonError && error.hint !== undefined) say(`to fix it: ${error.hint}`);
+    return 1;
+  }
+}
+
+function readArguments(): { readonly plan: Plan; readonly json: string | undefined } {
+  try {
+    const { values } = parseArgs({
+      options: { quick: { type: 'boolean', default: false }, pods: { type: 'string' }, json: { type: 'string' } },
+    });
+    const json = values.json === undefined ? undefined : resolve(values.json);
+    return { plan: planOf(values.quick, values.pods), json };
+  } catch (error) {
+    throw new CaissonError('invalid_argument', error instanceof Error ? error.message : String(error), { hint: USAGE });
+  }
+}
+
+interface Measured {
+  host?: Host;
+  idle?: IdleResult;
+  vm?: Config['vm'];
+  readonly pairs: PairSet[];
+}
+
+async function measure(plan: Plan, signal: AbortSignal): Promise<Results> {
+  const load = loadNow();
+  const measured: Measured = { pairs: [] };
+  for (const mode of MODES) {
+    say(`starting caisson and containerd (pods start by ${mode.name})`);
+    await using lab = await startLab(mode);
+    measured.vm = lab.daemon.config.vm;
+    measured.host ??= await describeHost(lab.daemon, load);
+    measured.pairs.push(...(await measureMode(lab, mode, plan, signal)));
+    if (mode.name === IDLE_MODE) {
+      say(`${plan.idle.pods} idle pods of each, watched for ${plan.idle.windowMs / 1000} s`);
+      measured.idle = await measureIdle(lab, plan.idle, signal);
+    }
+  }
+  const { host, idle, vm, pairs } = measured;
+  if (!host || !idle || !vm) throw new Error('no mode was measured');
+  say(`VMs alone: ${plan.boot.cold} by booting, ${plan.boot.clones} by cloning`);
+  return { host, pairs, idle, boot: await measureBoot(vm, plan.boot, signal) };
+}
+
+async function measureMode(lab: Lab, mode: Mode, plan: Plan, signal: AbortSignal): Promise<PairSet[]> {
+  const sizes = [{ ...plan.serial, pods: 1 }, ...(mode.parallel ? [plan.parallel] : [])];
+  const sets: PairSet[] = [];
+  for (const size of sizes) {
+    say(`${mode.name}: ${size.warmUps} + ${size.pairs} pairs of ${size.pods} at once`);
+    const samples = await measurePairs(lab, size, signal);
+    sets.push({ mode: mode.name, pods: size.pods, operations: mode.operations, samples });
+  }
+  return sets;
+}
+
+/** For people who wait; the table alone goes to standard output. */
+function say(text: string): void {
+  process.stderr.write(`bench: ${text}\n`);
+}

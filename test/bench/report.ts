@@ -1,0 +1,117 @@
+import type { BootSamples } from './boot.ts';
+import type { Host } from './host.ts';
+import type { IdleResult } from './idle.ts';
+import type { PairedSamples } from './pairs.ts';
+import { OPERATIONS, type Operation } from './operations.ts';
+import { median, rounded } from './statistics.ts';
+
+/** Pairs of one mode. */
+export interface PairSet {
+  /** such as `clone` */
+  readonly mode: string;
+  readonly pods: number;
+  /** those of `OPERATIONS` that this set is about: a mode differs in how pods start */
+  readonly operations: readonly Operation[];
+  readonly samples: PairedSamples;
+}
+
+export interface Results {
+  readonly host: Host;
+  readonly pairs: readonly PairSet[];
+  readonly idle: IdleResult;
+  readonly boot: BootSamples;
+}
+
+interface OperationFigures {
+  readonly caisson_p50_ms: number;
+  readonly containerd_p50_ms: number;
+  readonly ratio: number;
+}
+
+/** What `--json` writes. */
+export interface Report {
+  readonly host: Host;
+  readonly ops: Readonly<Record<string, OperationFigures>>;
+  readonly memory: {
+    readonly pods: number;
+    readonly per_pod_mib: number;
+    readonly containerd_per_pod_mib: number;
+    readonly daemon_rss_mib: number;
+  };
+  readonly idle_cpu: { readonly per_pod_percent: number; readonly containerd_per_pod_percent: number };
+  readonly boot: { readonly cold_ms: number; readonly clone_ms: number; readonly ratio: number };
+}
+
+export function makeReport({ host, pairs, idle, boot }: Results): Report {
+  const [cold, clone] = [median(boot.cold), median(boot.clone)];
+  const { caisson, containerd } = idle.costs;
+  return {
+    host,
+    ops: Object.fromEntries(pairs.flatMap(figuresOf)),
+    memory: {
+      pods: idle.pods,
+      per_pod_mib: rounded(caisson.perPodMib, 1),
+      containerd_per_pod_mib: rounded(containerd.perPodMib, 1),
+      daemon_rss_mib: rounded(idle.daemonRssMib, 1),
+    },
+    idle_cpu: {
+      per_pod_percent: rounded(caisson.perPodCpuPercent, 2),
+      containerd_per_pod_percent: rounded(containerd.perPodCpuPercent, 2),
+    },
+    boot: { cold_ms: rounded(cold, 1), clone_ms: rounded(clone, 1), ratio: rounded(cold / clone, 1) },
+  };
+}
+
+function figuresOf({ mode, pods, operations, samples }: PairSet): [string, OperationFigures][] {
+  return OPERATIONS.filter((operation) => operations.includes(operation)).map((operation) => {
+    const [caisson, containerd] = [median(samples.caisson[operation]), median(samples.containerd[operation])];
+    const figures = {
+      caisson_p50_ms: rounded(caisson, 1),
+      containerd_p50_ms: rounded(containerd, 1),
+      ratio: rounded(caisson / containerd, 2),
+    };
+    return [nameOf(operation, mode, pods), figures];
+  });
+}
+
+/** Only the start depends on the mode. */
+function nameOf(operation: Operation, mode: string, pods: number): string {
+  const name = operation === 'RunPodSandbox' ? `${operation}, ${mode}` : operation;
+  return pods === 1 ? name : `${name}, ${pods} at once`;
+}
+
+/** Lines for people; a Markdown table, so that it can go into docs/benchmarks.md as it is. */
+export function reportLines({ host, ops, memory, idle_cpu, boot }: Report): string[] {
+  const ms = (value: number): string => `${value.toFixed(value < 10 ? 1 : 0)} ms`;
+  const rows = [
+    ...Object.entries(ops).map(([name, figures]) => [
+      name,
+      ms(figures.caisson_p50_ms),
+      ms(figures.containerd_p50_ms),
+      figures.ratio.toFixed(2),
+    ]),
+    ['VM alone: cold boot', ms(boot.cold_ms), '', ''],
+    ['VM alone: clone', ms(boot.clone_ms), '', ''],
+    ['cold boot ÷ clone', boot.ratio.toFixed(1), '', ''],
+    ['memory of an idle pod', `${memory.per_pod_mib} MiB`, `${memory.containerd_per_pod_mib} MiB`, ''],
+    ['processor time of an idle pod', `${idle_cpu.per_pod_percent} %`, `${idle_cpu.containerd_per_pod_percent} %`, ''],
+    [`daemon's resident memory at ${memory.pods} pods`, `${memory.daemon_rss_mib} MiB`, '', ''],
+  ];
+  return [...hostLines(host), '', ...markdownTable(['medians', 'Caisson', 'containerd', 'ratio'], rows)];
+}
+
+function hostLines(host: Host): string[] {
+  return [
+    `${host.date}, load before the run ${host.load.toFixed(2)}`,
+    `${host.cores} cores of ${host.cpu}, ${host.memory_mib} MiB, ${host.system}, Linux ${host.kernel}`,
+    `QEMU ${host.qemu} with ${host.accelerator}, ${host.transport}; containerd ${host.containerd}, runc ${host.runc}`,
+  ];
+}
+
+function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const widths = head.map((_, column) => Math.max(...[head, ...rows].map((row) => (row[column] ?? '').length)));
+  const line = (row: readonly string[]): string =>
+    `| ${row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join(' | ')} |`;
+  const rule = `|${widths.map((width, i) => (i === 0 ? '-'.repeat(width + 2) : `${'-'.repeat(width + 1)}:`)).join('|')}|`;
+  return [line(head), rule, ...rows.map(line)];
+}
