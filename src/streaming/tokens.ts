@@ -42,11 +42,16 @@ export class Tokens<T> {
   }
 
   /** Undefined when it is unknown, used or too old. */
-  take(token: string): T | undefined {
+  peek(token: string): T | undefined {
     this.#forgetExpired();
-    const pending = this.#pending.get(token);
+    return this.#pending.get(token)?.value;
+  }
+
+  /** As `peek`, and the token is used then. */
+  take(token: string): T | undefined {
+    const value = this.peek(token);
     this.#pending.delete(token);
-    return pending?.value;
+    return value;
   }
 
   /** The oldest come first. */

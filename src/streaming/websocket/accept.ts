@@ -1,0 +1,26 @@
+import type { IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { WebSocketServer, type ServerOptions, type WebSocket } from 'ws';
+import { SLOW_READER_MS } from '../connection.ts';
+
+/** `bytes` of one message from the client; Kubernetes' clients send some tens of KiB */
+const MAX_MESSAGE = 4 * 1024 * 1024;
+
+/** Answers the handshake, in which the client's protocol was found acceptable. Never calls back for a bad one. */
+export function acceptWebSocket(
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+  protocol: string,
+  onOpen: (webSocket: WebSocket) => void,
+): void {
+  const options: ServerOptions & { readonly closeTimeout: number } = {
+    noServer: true,
+    clientTracking: false,
+    perMessageDeflate: false,
+    maxPayload: MAX_MESSAGE,
+    closeTimeout: SLOW_READER_MS,
+    handleProtocols: () => protocol || false,
+  };
+  new WebSocketServer(options).handleUpgrade(request, socket, head, onOpen);
+}

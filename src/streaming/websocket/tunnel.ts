@@ -1,0 +1,46 @@
+import { Duplex } from 'node:stream';
+import type { RawData, WebSocket } from 'ws';
+
+const NORMAL_CLOSURE = 1000;
+
+/** A WebSocket's binary messages as one stream of bytes each way; its normal closure is the end. */
+export class WebSocketTunnel extends Duplex {
+  readonly #socket: WebSocket;
+
+  constructor(socket: WebSocket) {
+    super({ allowHalfOpen: true });
+    this.#socket = socket;
+    socket.on('message', (data: RawData) => {
+      if (!this.push(data)) socket.pause();
+    });
+    socket.on('error', (error) => this.destroy(error));
+    socket.on('close', () => {
+      this.push(null);
+      // nobody will read up to there
+      if (this.isPaused()) this.destroy();
+    });
+  }
+
+  override _read(): void {
+    this.#socket.resume();
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error) => void): void {
+    this.#socket.send(chunk, { binary: true }, done);
+  }
+
+  /** A frame's header and its data, which were written together. */
+  override _writev(chunks: { chunk: Buffer }[], done: (error?: Error) => void): void {
+    this.#socket.send(Buffer.concat(chunks.map(({ chunk }) => chunk)), { binary: true }, done);
+  }
+
+  override _final(done: () => void): void {
+    this.#socket.close(NORMAL_CLOSURE);
+    done();
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#socket.terminate();
+    done(error);
+  }
+}
