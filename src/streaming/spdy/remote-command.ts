@@ -50,8 +50,7 @@ export async function serveCommand(transport: Duplex, options: CommandOptions): 
       return undefined;
     },
   });
-  const timeoutMs = STREAMS_TIMEOUT_MS;
-  await orAborted(withTimeout(complete, timeoutMs, `opening the streams ${[...missing].join(', ')}`), session.gone);
+  await withTimeout(orAborted(complete, session.gone), STREAMS_TIMEOUT_MS, 'the opening of all streams');
   for (const name of ['error', 'stdout', 'stderr'] as const) channels.get(name)?.resume();
   const outcome = await options.run({
     stdin: channels.get('stdin'),
