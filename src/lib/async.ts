@@ -56,10 +56,16 @@ export async function withTimeout<T>(promise: Promise<T>, ms: number, what: stri
   }
 }
 
-/** Rejects with the signal's reason as soon as it aborts; the listener never outlives `promise`. */
+/**
+ * Rejects with the signal's reason as soon as it aborts; the listener never outlives `promise`. How `promise` ends
+ * after that is nobody's concern any more: it is no unhandled rejection.
+ */
 export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (!signal) return promise;
-  if (signal.aborted) throw abortError(signal);
+  if (signal.aborted) {
+    promise.catch(() => undefined);
+    throw abortError(signal);
+  }
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const onAbort = (): void => reject(abortError(signal));
   signal.addEventListener('abort', onAbort, { once: true });

@@ -1,4 +1,5 @@
 import { execa, ExecaError } from 'execa';
+import type { ChildProcess } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { CaissonError, isErrno } from './errors.ts';
 
@@ -13,6 +14,8 @@ export interface RunOptions {
   /** the environment is exactly `env` */
   readonly cleanEnv?: boolean;
   readonly cwd?: string;
+  /** a process group of its own: when it is killed, so is what it has started; Ctrl-C of a terminal does not reach it */
+  readonly ownGroup?: boolean;
   /** exit codes that are not errors, 0 if left out */
   readonly okCodes?: readonly number[];
   /** how to install the program, for the error of a missing one */
@@ -43,10 +46,12 @@ export async function run(command: string, args: readonly string[], options: Run
       ...(options.cwd !== undefined && { cwd: options.cwd }),
       ...stdinOption(options),
       extendEnv: options.cleanEnv !== true,
+      detached: options.ownGroup === true,
       forceKillAfterDelay: 2000,
       maxBuffer: MAX_OUTPUT_BYTES,
       stripFinalNewline: false,
     });
+    if (options.ownGroup === true) killRestOfGroup(child);
     const result = await child;
     return { stdout: result.stdout ?? '', stderr: result.stderr ?? '', exitCode: 0 };
   } catch (error) {
@@ -57,6 +62,21 @@ export async function run(command: string, args: readonly string[], options: Run
       throw commandError(command, args, error, text, options);
     }
     throw error;
+  }
+}
+
+/** A program that ends by itself may leave others behind; of one that was killed, nothing shall go on. */
+function killRestOfGroup(child: Pick<ChildProcess, 'pid' | 'killed' | 'once'>): void {
+  child.once('exit', () => {
+    if (child.killed && child.pid !== undefined) killGroup(child.pid);
+  });
+}
+
+function killGroup(leader: number): void {
+  try {
+    process.kill(-leader, 'SIGKILL');
+  } catch (error) {
+    if (!isErrno(error, 'ESRCH')) throw error;
   }
 }
 

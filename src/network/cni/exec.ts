@@ -56,13 +56,14 @@ async function runPlugin(
     timeoutMs: runner.timeoutMs,
     signal,
     okCodes: ANY_EXIT_CODE,
+    ownGroup: true, // its IPAM plugin is to end with it
   });
   return endOrGiveUp(child, runner.timeoutMs, signal);
 }
 
 /**
- * Waits for the plugin's end, so that DEL never runs beside a dying ADD, but not for ever: a killed plugin's IPAM child
- * may keep the pipes open, and then run() does not return.
+ * Waits for the plugin's end, so that DEL never runs beside a dying ADD, but not for ever: what has left the plugin's
+ * process group may keep the pipes open, and then run() does not return.
  */
 async function endOrGiveUp<T>(child: Promise<T>, timeoutMs: number, signal?: AbortSignal): Promise<T> {
   const { promise: givenUp, reject } = Promise.withResolvers<never>();
