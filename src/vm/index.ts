@@ -2,6 +2,7 @@ import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
+import { orAborted } from '../lib/async.ts';
 import { CaissonError, describeError } from '../lib/errors.ts';
 import { exists, removeTree } from '../lib/files.ts';
 import { shortId } from '../lib/ids.ts';
@@ -94,10 +95,10 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     template: () => template.status(),
     settled: template.settled,
     start: async (spec, signal) => {
-      const { kind, cpuModel } = await accelerator();
+      const { kind, cpuModel } = await orAborted(accelerator(), signal);
       const launch: BootOptions = { ...boot, accelerator: kind, cpuModel };
       const place = directory(spec.sandboxId);
-      const source = await template.forSpec(spec);
+      const source = await orAborted(template.forSpec(spec), signal);
       if (!source) return bootMachine(spec, place, launch, signal);
       try {
         return await cloneMachine(spec, place, source.directory, launch, signal);

@@ -58,13 +58,22 @@ export async function launchMachine(
   const died = [qemu, ...helpers].map((process) => process.exited.then((how) => Promise.reject(new ExitedEarly(how))));
   for (const death of died) death.catch(() => undefined);
   let machine: Machine | undefined;
+  const failed = new AbortController();
+  const attempt = AbortSignal.any([startSignal, failed.signal]);
+  const connecting = connectMachine({ record, directory, log: options.log }, attempt);
   try {
-    const connecting = connectMachine({ record, directory, log: options.log }, startSignal);
     machine = await Promise.race([connecting, ...died]);
     undo.use(machine);
-    await Promise.race([plan.bringUp(machine, startSignal), ...died]);
+    await Promise.race([plan.bringUp(machine, attempt), ...died]);
   } catch (error) {
-    throw await bootError(error, machine, directory, options, signal);
+    const words = await bootError(error, machine, directory, options, signal);
+    failed.abort();
+    // QEMU's end may have come first: what was being connected then is to be undone as well
+    if (!machine) {
+      undo.defer(async () => (await connecting.catch(() => undefined))?.disconnect());
+      undo.defer(() => killProcess(qemu.identity));
+    }
+    throw words;
   }
   undo.move();
   // a VM that nobody can reach any more is as good as dead: its end is told to all who wait for it
