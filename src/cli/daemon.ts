@@ -7,7 +7,7 @@ import type { ImageRecord } from '../image/index.ts';
 import type { Logger } from '../lib/logger.ts';
 import { openNetwork } from '../network/index.ts';
 import { openPods } from '../pod/index.ts';
-import { openStore } from '../state/index.ts';
+import { openSettings, openStore } from '../state/index.ts';
 import { openStorage } from '../storage/index.ts';
 import type { VmPort } from '../vm/contracts.ts';
 import { openVms } from '../vm/index.ts';
@@ -29,12 +29,12 @@ export async function startDaemon(config: Config, log: Logger): Promise<AsyncDis
       converterUid: converterUid(config),
     }),
   );
-  let podCidr = '';
+  const settings = openSettings(store);
   const network = stack.use(
     await openNetwork({
       config: config.network,
       stateDir: places.network,
-      podCidr: () => podCidr,
+      podCidr: () => settings.get('podCidr') ?? '',
       log: log.child({ component: 'network' }),
     }),
   );
@@ -59,7 +59,7 @@ export async function startDaemon(config: Config, log: Logger): Promise<AsyncDis
       vms,
       connectAgent,
       store,
-      setPodCidr: (cidr) => (podCidr = cidr),
+      setPodCidr: (cidr) => settings.set('podCidr', cidr),
       log: log.child({ component: 'pod' }),
     }),
   );

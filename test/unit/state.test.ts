@@ -7,7 +7,7 @@ import { join, resolve } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { CaissonError } from '../../src/lib/errors.ts';
-import { openStore } from '../../src/state/index.ts';
+import { openSettings, openStore } from '../../src/state/index.ts';
 
 interface Value {
   readonly n: number;
@@ -244,5 +244,18 @@ describe('the file', () => {
       () => openStore(join(directory, 'file', 'state.db')),
       failure('failed_precondition', /cannot write the database/),
     );
+  });
+});
+
+describe('settings', () => {
+  it('are what they were set to last, also for the next daemon', () => {
+    for (const value of ['10.1.0.0/24', '10.1.0.0/24', 'fd00::/64']) {
+      using store = openStore(path);
+      openSettings(store).set('podCidr', value);
+      assert.equal(openSettings(store).get('podCidr'), value);
+    }
+    using store = openStore(path);
+    assert.equal(openSettings(store).get('podCidr'), 'fd00::/64');
+    assert.equal(openSettings(store).get('other'), undefined);
   });
 });
