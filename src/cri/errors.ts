@@ -1,5 +1,5 @@
 import { status } from '@grpc/grpc-js';
-import { CaissonError, describeError } from '../lib/errors.ts';
+import { CaissonError, describeError, firstFailure } from '../lib/errors.ts';
 import { statusOf } from '../lib/grpc/status.ts';
 
 /** What grpc-js takes for a failed call. */
@@ -15,7 +15,8 @@ const kubeletWords = /^(RegistryUnavailable|SignatureValidationFailed|RROUnsuppo
 const MAX_DETAILS_CHARS = 4096;
 
 /** The gRPC status of anything thrown: a CaissonError's own, INTERNAL for the rest. Never holds a stack. */
-export function toCallFailure(error: unknown): CallFailure {
+export function toCallFailure(thrown: unknown): CallFailure {
+  const error = firstFailure(thrown);
   const described = describeError(error);
   const details = described.length > MAX_DETAILS_CHARS ? `${described.slice(0, MAX_DETAILS_CHARS)}…` : described;
   if (!(error instanceof CaissonError)) return { code: status.INTERNAL, details };

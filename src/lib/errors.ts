@@ -43,6 +43,11 @@ export function describeError(error: unknown): string {
   return `${error.message}${hint}`;
 }
 
+/** Of a failure whose undoing failed as well, what failed first: that is what the caller asked about. */
+export function firstFailure(error: unknown): unknown {
+  return error instanceof SuppressedError ? firstFailure(error.suppressed) : error;
+}
+
 /** True for Node's system errors with this errno name, such as `ENOENT`. */
 export function isErrno(error: unknown, name: string): boolean {
   return error instanceof Error && 'code' in error && error.code === name;

@@ -2,7 +2,7 @@ import { randomInt } from 'node:crypto';
 import { hostname as hostHostname } from 'node:os';
 import type { AgentClient, SandboxSettings } from '../agent/contracts.ts';
 import { together } from '../lib/async.ts';
-import { CaissonError, describeError } from '../lib/errors.ts';
+import { CaissonError, describeError, firstFailure } from '../lib/errors.ts';
 import { newId } from '../lib/ids.ts';
 import type { PodNetwork, PodNetworkRequest, PortMapping } from '../network/contracts.ts';
 import type { Vm, VmSpec } from '../vm/contracts.ts';
@@ -44,7 +44,8 @@ export async function runSandbox(
     goLive(context, id, parts.vm, parts.agent);
     undo.move();
     return id;
-  } catch (error) {
+  } catch (failure) {
+    const error = firstFailure(failure);
     await undoFailedRun(context, id, undo, error);
     const name = `${config.metadata.namespace}/${config.metadata.name}`;
     const code = error instanceof CaissonError ? error.code : 'internal';
@@ -65,7 +66,7 @@ async function undoFailedRun(
     context.sandboxes.delete(id);
   } catch (failure) {
     context.log.error({ err: failure, sandboxId: id }, 'a failed start could not be undone');
-    context.sandboxes.update(id, { state: 'notready', reason: `the start failed: ${describeError(error)}` });
+    context.sandboxes.observe(id, { state: 'notready', reason: `the start failed: ${describeError(error)}` });
   }
 }
 

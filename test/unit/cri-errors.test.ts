@@ -145,6 +145,19 @@ test('anything else thrown is INTERNAL without a stack, and logged with it', asy
   );
 });
 
+test('a failure whose undoing fails, too, is told by what failed first', async () => {
+  const startContainer = async (): Promise<never> => {
+    await using undo = new AsyncDisposableStack();
+    undo.defer(() => Promise.reject(new Error('the undoing')));
+    throw new CaissonError('unavailable', 'the reason');
+  };
+  await using cri = await startServer({ pods: { startContainer } });
+  const call = cri.runtime.StartContainer({ container_id: 'c' });
+  await assert.rejects(call, { code: status.UNAVAILABLE, details: 'the reason' });
+  const [logged] = cri.logged.filter(({ level }) => level === 'error');
+  assert.ok(logged?.fields['err'] instanceof SuppressedError); // both, for the operator
+});
+
 test('a message too long for a header is cut, one in other alphabets arrives', async () => {
   const startContainer = (id: string) =>
     Promise.reject(new CaissonError('internal', id === 'long' ? 'x'.repeat(1_000_000) : 'é 字\nzweite Zeile 100%'));
