@@ -50,6 +50,9 @@ export async function createContainer(
     user: userSettings(config, image),
     stdin: config.stdin,
   };
+  // of a VM that is gone or about to go nothing needs removing; of another, the daemon's next start removes it
+  const notRemoved = (error: unknown): void =>
+    context.log.warn({ err: error, containerId: id }, 'a container that was not finished could not be removed');
   // not to be broken off: only when the guest has finished can it remove what it has made
   const created = live.agent.createContainer(settings, new AbortController().signal);
   undo.defer(async () => {
@@ -57,9 +60,10 @@ export async function createContainer(
       () => true,
       () => false,
     );
-    if (made) await live.agent.removeContainer(id);
+    if (made) await live.agent.removeContainer(id).catch(notRemoved);
   });
   const user = await orAborted(created, signal);
+  requireLive(context, sandboxId); // it may have been stopped meanwhile, and its containers told so
   context.containers.update(id, { state: 'created', user });
   context.imageHolds.set(id, hold);
   undo.move();

@@ -1,8 +1,8 @@
-import { CaissonError, describeError, isCaissonError } from '../lib/errors.ts';
+import { CaissonError, describeError, isCaissonError, isErrno } from '../lib/errors.ts';
 import { requireLive } from './create-container.ts';
 import type { PodContext } from './context.ts';
 import { ContainerLog } from './log-writer.ts';
-import { nowNs } from './records.ts';
+import { nowNs, type ContainerRecord } from './records.ts';
 import { followContainer } from './follow-container.ts';
 
 const NOT_FOUND_EXIT = 127;
@@ -25,7 +25,7 @@ export async function startContainer(context: PodContext, id: string): Promise<v
       );
     }
     const live = requireLive(context, record.sandboxId);
-    const log = record.logPath === '' ? undefined : await ContainerLog.open(record.logPath);
+    const log = record.logPath === '' ? undefined : await openLog(record);
     try {
       await live.agent.startContainer(id, goesOn);
     } catch (error) {
@@ -35,6 +35,15 @@ export async function startContainer(context: PodContext, id: string): Promise<v
     context.containers.observe(id, { state: 'running', startedAt: nowNs() });
     followContainer(context, id, live.agent, log);
   });
+}
+
+async function openLog({ logPath, metadata }: ContainerRecord): Promise<ContainerLog> {
+  try {
+    return await ContainerLog.open(logPath);
+  } catch (error) {
+    const code = isErrno(error, 'ENOSPC') ? 'resource_exhausted' : 'failed_precondition';
+    throw new CaissonError(code, `log_path of container ${metadata.name}: ${describeError(error)}`, { cause: error });
+  }
 }
 
 function startFailed(context: PodContext, id: string, error: unknown): Error {

@@ -32,7 +32,8 @@ async function endsByItself(
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const { ignored } = await orAborted(live.agent.signalContainer(id, record.stopSignalNumber, false), signal);
+  const { ignored, gone } = await send(live, id, record.stopSignalNumber, signal);
+  if (gone) return true;
   if (ignored) return false;
   try {
     await withTimeout(orAborted(ended, signal), timeoutMs, 'the end of the container');
@@ -44,7 +45,8 @@ async function endsByItself(
 }
 
 async function kill(live: LiveSandbox, id: string, ended: Promise<void>, signal: AbortSignal): Promise<void> {
-  await orAborted(live.agent.signalContainer(id, SIGKILL, true), signal);
+  const { gone } = await send(live, id, SIGKILL, signal);
+  if (gone) return;
   try {
     await withTimeout(orAborted(ended, signal), KILL_GRACE_MS, 'the end of the container');
   } catch (error) {
@@ -53,5 +55,21 @@ async function kill(live: LiveSandbox, id: string, ended: Promise<void>, signal:
       cause: error,
       hint: 'stop the pod: that kills its VM',
     });
+  }
+}
+
+/** To the first process, SIGKILL to all. `gone`: a removal at the same time was quicker. */
+async function send(
+  { agent }: LiveSandbox,
+  id: string,
+  number: number,
+  signal: AbortSignal,
+): Promise<{ readonly ignored: boolean; readonly gone: boolean }> {
+  try {
+    const { ignored } = await orAborted(agent.signalContainer(id, number, number === SIGKILL), signal);
+    return { ignored, gone: false };
+  } catch (error) {
+    if (isCaissonError(error, 'not_found')) return { ignored: false, gone: true };
+    throw error;
   }
 }

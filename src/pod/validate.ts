@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import { CaissonError } from '../lib/errors.ts';
-import type { ContainerConfig, PodSandboxConfig } from './contracts.ts';
+import type { ContainerConfig, NamespaceOption, PodSandboxConfig } from './contracts.ts';
 
 export type ValidSandboxConfig = PodSandboxConfig & { metadata: NonNullable<PodSandboxConfig['metadata']> };
 export type ValidContainerConfig = ContainerConfig & {
@@ -36,7 +36,7 @@ export function validateSandbox(
   const logs = config.log_directory;
   if (logs !== '' && (!logs.startsWith('/') || logs.includes('\0'))) refuse('config.log_directory', 'is not absolute');
   validateDns(config);
-  refuseHostNamespaces(config);
+  refuseHostNamespaces(config.linux?.security_context?.namespace_options);
   for (const mapping of config.port_mappings) validatePort(mapping);
 }
 
@@ -59,8 +59,7 @@ function validateDns({ dns_config: dns }: PodSandboxConfig): void {
 }
 
 /** A VM has its own kernel: the host's namespaces cannot be shared with it. */
-function refuseHostNamespaces(config: PodSandboxConfig): void {
-  const options = config.linux?.security_context?.namespace_options;
+function refuseHostNamespaces(options: NamespaceOption | null | undefined): void {
   for (const kind of ['network', 'ipc'] as const) {
     if (options?.[kind] === 'NODE') {
       throw new CaissonError(
@@ -100,6 +99,7 @@ export function validateContainer(config: ContainerConfig): asserts config is Va
   if (config.devices.length > 0)
     throw new CaissonError('unimplemented', 'config.devices: host devices are not supported yet');
   const security = config.linux?.security_context;
+  refuseHostNamespaces(security?.namespace_options);
   if (security?.run_as_group && !security.run_as_user && security.run_as_username === '') {
     refuse('config.linux.security_context.run_as_group', 'needs run_as_user or run_as_username');
   }

@@ -129,6 +129,8 @@ describe('requests that cannot be met', { skip }, () => {
         /supplemental_groups/,
       ],
       [security({ capabilities: { add_capabilities: ['FLY'] } }), status.INVALID_ARGUMENT, /capabilities.*FLY/],
+      [security({ namespace_options: { network: 'NODE' } }), status.INVALID_ARGUMENT, /options\.network.*host driver/],
+      [security({ namespace_options: { ipc: 'NODE' } }), status.INVALID_ARGUMENT, /options\.ipc.*host driver/],
       [{ linux: { resources: { memory_limit_in_bytes: '-5' } } }, status.INVALID_ARGUMENT, /memory_limit_in_bytes/],
     ];
     for (const [overrides, code, details] of cases) {
@@ -157,6 +159,14 @@ describe('requests that cannot be met', { skip }, () => {
       if (command !== '') assert.match(ended.message, details);
       await runtime().RemoveContainer({ container_id: id });
     }
+    // a directory is where the log is to be: that can be mended, so the container stays as it is
+    const logless = await pods.create(pod, 'logless', ['true'], { log_path: '/' });
+    await assert.rejects(runtime().StartContainer({ container_id: logless }), {
+      code: status.FAILED_PRECONDITION,
+      details: /log_path of container logless/,
+    });
+    assert.equal((await pods.containerStatus(daemon, logless)).state, 'CONTAINER_CREATED');
+    await runtime().RemoveContainer({ container_id: logless });
     // the pod is none the worse for it
     const shell = await pods.createAndStart(pod, 'shell', ['sleep', '1000']);
     assert.equal((await pods.sh(daemon, shell, 'echo fine')).stdout, 'fine\n');

@@ -1,0 +1,152 @@
+/** What meets in time, with guests and stores that live in memory: each order that a VM would show once in a thousand. */
+import assert from 'node:assert/strict';
+import { describe, it, mock } from 'node:test';
+import type { ProtoGrpcType } from '../../proto/generated/runtime/api.ts';
+import type { AgentClient, ExecOutcome } from '../../src/agent/contracts.ts';
+import { CaissonError } from '../../src/lib/errors.ts';
+import { loadProto } from '../../src/lib/grpc/load.ts';
+import { makeContext, type PodContext } from '../../src/pod/context.ts';
+import type { ContainerConfig } from '../../src/pod/contracts.ts';
+import { createContainer } from '../../src/pod/create-container.ts';
+import { execSync } from '../../src/pod/exec-sync.ts';
+import type { ContainerRecord, SandboxRecord } from '../../src/pod/records.ts';
+import { Registry } from '../../src/pod/registry.ts';
+import { stopContainer } from '../../src/pod/stop-container.ts';
+import { endContainers } from '../../src/pod/supervise.ts';
+import type { Collection } from '../../src/state/contracts.ts';
+import { fakeImages, image, recordingLog, type LogLine } from './cri-fakes.ts';
+
+const POD = 'a'.repeat(64);
+const CONTAINER = 'c'.repeat(64);
+const never = new AbortController().signal;
+
+const { RuntimeService } = loadProto<ProtoGrpcType>('runtime/v1/api.proto').runtime.v1;
+const codec = RuntimeService.service.CreateContainer;
+
+function config(): ContainerConfig {
+  const fields = { metadata: { name: 'web' }, image: { image: 'nginx' } };
+  const request = codec.requestDeserialize(codec.requestSerialize({ config: fields }));
+  return (request as unknown as { config: ContainerConfig }).config;
+}
+
+/** Stands in for what a test has no use for: whatever is asked of it is an error. */
+function useless<T extends object>(what: string, parts: Partial<T> = {}): T {
+  const get = (target: Partial<T>, name: string | symbol): unknown => {
+    if (name in target) return target[name as keyof T];
+    throw new Error(`the test did not expect ${what}.${String(name)}`);
+  };
+  return new Proxy(parts, { get }) as T;
+}
+
+function inMemory<T>(): Collection<T> {
+  const known = new Set<string>();
+  const update = (id: string): void => {
+    if (!known.has(id)) throw new CaissonError('not_found', `there is no ${id}`);
+  };
+  return { insert: (id) => void known.add(id), update, delete: (id) => void known.delete(id), all: () => [] };
+}
+
+function contextWith(agent: Partial<AgentClient>): { readonly context: PodContext; readonly logged: LogLine[] } {
+  const logged: LogLine[] = [];
+  const unstored = (_id: string, error: unknown): never => assert.fail(String(error));
+  const context = makeContext({
+    config: useless('config'),
+    log: recordingLog(logged),
+    images: fakeImages({ find: () => image('', { layers: [] }), hold: () => ({ [Symbol.dispose]: () => undefined }) }),
+    network: useless('network'),
+    storage: useless('storage'),
+    vms: useless('vms'),
+    connectAgent: () => assert.fail('no agent is to be dialled'),
+    sandboxes: new Registry<SandboxRecord>('sandbox', inMemory(), unstored),
+    containers: new Registry<ContainerRecord>('container', inMemory(), unstored),
+  });
+  context.sandboxes.insert(POD, 'pod', useless<SandboxRecord>('record', { state: 'ready', logDirectory: '' }));
+  context.liveSandboxes.set(POD, { vm: useless('vm'), agent: useless('agent', agent), stopping: false });
+  return { context, logged };
+}
+
+/** A container that runs and never ends by itself. */
+function withRunningContainer(agent: Partial<AgentClient>): PodContext {
+  const { context } = contextWith(agent);
+  const record = { sandboxId: POD, state: 'running', stopSignalNumber: 15 } as const;
+  context.containers.insert(CONTAINER, 'container', useless<ContainerRecord>('record', record));
+  context.liveContainers.set(CONTAINER, { log: undefined, ended: new Promise<void>(() => undefined) });
+  return context;
+}
+
+describe('a container that is made while its pod is stopped', () => {
+  it('is no container: the caller is told, and nothing of it stays', async () => {
+    let removed = 0;
+    const { context } = contextWith({
+      createContainer: async () => {
+        const live = context.liveSandboxes.get(POD);
+        assert.ok(live);
+        live.stopping = true;
+        endContainers(context, POD, 'Error', 'the pod was stopped');
+        return { uid: 0, gid: 0, supplementalGroups: [] };
+      },
+      removeContainer: async () => void removed++,
+    });
+    const made = createContainer(context, POD, config(), null, never);
+    await assert.rejects(made, { code: 'failed_precondition', message: /not ready/ });
+    assert.deepEqual([[...context.containers.entries()].length, context.imageHolds.size, removed], [0, 0, 1]);
+  });
+
+  it('says why it was not made, also when the guest is gone before it can be removed', async () => {
+    const { context, logged } = contextWith({
+      createContainer: async () => {
+        context.liveSandboxes.delete(POD);
+        return { uid: 0, gid: 0, supplementalGroups: [] };
+      },
+      removeContainer: () => Promise.reject(new CaissonError('unavailable', 'the guest agent is gone')),
+    });
+    await assert.rejects(createContainer(context, POD, config(), null, never), { code: 'failed_precondition' });
+    assert.equal([...context.containers.entries()].length, 0);
+    assert.equal(logged.filter(({ level }) => level === 'warn').length, 1);
+  });
+});
+
+describe('stopping a container', () => {
+  for (const timeoutMs of [0, 10_000])
+    it(`with ${timeoutMs} ms is done when somebody else has removed it meanwhile`, async () => {
+      const signalContainer = () => Promise.reject(new CaissonError('not_found', 'it is not in this VM'));
+      const context = withRunningContainer({ signalContainer });
+      await stopContainer(context, CONTAINER, timeoutMs, never);
+    });
+
+  it('fails when the guest does not answer', async () => {
+    const signalContainer = () => Promise.reject(new CaissonError('unavailable', 'the guest agent is gone'));
+    const context = withRunningContainer({ signalContainer });
+    await assert.rejects(stopContainer(context, CONTAINER, 0, never), { code: 'unavailable' });
+  });
+});
+
+describe('ExecSync in a guest that hangs', () => {
+  it('is given up some time after its own is over, and cancelled', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    try {
+      let cancelled = false;
+      const hangs = (...[, , , , signal]: Parameters<AgentClient['execSync']>): Promise<ExecOutcome> => {
+        signal.addEventListener('abort', () => (cancelled = true));
+        return new Promise(() => undefined);
+      };
+      const context = withRunningContainer({ execSync: hangs });
+      const answer = execSync(context, CONTAINER, ['true'], 5000, never);
+      mock.timers.tick(20_000); // a slow guest may still be at work
+      assert.equal(cancelled, false);
+      mock.timers.tick(20_000);
+      await assert.rejects(answer, { code: 'deadline_exceeded', message: /guest/ });
+      assert.equal(cancelled, true);
+    } finally {
+      mock.timers.reset();
+    }
+  });
+
+  it('waits for as long as was asked for, however long that is', async () => {
+    const outcome = { stdout: Buffer.from('x'), stderr: Buffer.alloc(0), exitCode: 3, timedOut: false };
+    const slow = () => new Promise<ExecOutcome>((resolve) => setTimeout(resolve, 20, outcome));
+    const context = withRunningContainer({ execSync: slow });
+    for (const timeoutMs of [0, 2 ** 31 - 1])
+      assert.equal((await execSync(context, CONTAINER, ['true'], timeoutMs, never)).exitCode, 3);
+  });
+});
