@@ -23,6 +23,7 @@ async function recoverSandbox(context: PodContext, id: string, record: SandboxRe
   try {
     if (record.state === 'creating') await undoHalfMade(context, id, record);
     else if (record.state === 'ready') await adopt(context, id, record);
+    else endContainers(context, id, 'Error', 'the pod was stopped'); // perhaps cut off in the middle
   } catch (error) {
     context.log.error({ err: error, sandboxId: id }, 'a sandbox could not be recovered');
     context.sandboxes.observe(id, { state: 'notready', reason: `not recovered: ${describeError(error)}` });

@@ -14,6 +14,11 @@ export async function stopContainer(
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<void> {
+  // a start that is under way is waited for: what it starts is to be stopped
+  await orAborted(
+    context.locks.run(id, () => Promise.resolve()),
+    signal,
+  );
   if (!context.containers.has(id)) return;
   const record = context.containers.get(id);
   const live = context.liveSandboxes.get(record.sandboxId);

@@ -1,8 +1,9 @@
 /** What meets in time, with guests and stores that live in memory: each order that a VM would show once in a thousand. */
 import assert from 'node:assert/strict';
 import { describe, it, mock } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import type { ProtoGrpcType } from '../../proto/generated/runtime/api.ts';
-import type { AgentClient, ExecOutcome } from '../../src/agent/contracts.ts';
+import type { AgentClient, AgentExit, ExecOutcome } from '../../src/agent/contracts.ts';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { loadProto } from '../../src/lib/grpc/load.ts';
 import { makeContext, type PodContext } from '../../src/pod/context.ts';
@@ -10,7 +11,9 @@ import type { ContainerConfig } from '../../src/pod/contracts.ts';
 import { createContainer } from '../../src/pod/create-container.ts';
 import { execSync } from '../../src/pod/exec-sync.ts';
 import type { ContainerRecord, SandboxRecord } from '../../src/pod/records.ts';
+import { recover } from '../../src/pod/recover.ts';
 import { Registry } from '../../src/pod/registry.ts';
+import { startContainer } from '../../src/pod/start-container.ts';
 import { stopContainer } from '../../src/pod/stop-container.ts';
 import { endContainers } from '../../src/pod/supervise.ts';
 import type { Collection } from '../../src/state/contracts.ts';
@@ -114,10 +117,47 @@ describe('stopping a container', () => {
       await stopContainer(context, CONTAINER, timeoutMs, never);
     });
 
+  it('waits for a start that is under way, and stops what it has started', async () => {
+    const begun = Promise.withResolvers<void>();
+    const ended = Promise.withResolvers<AgentExit>();
+    const { context } = contextWith({
+      startContainer: async () => {
+        begun.resolve();
+        await setImmediate();
+      },
+      output: () => Promise.resolve(),
+      waitContainer: () => ended.promise,
+      signalContainer: async (_id, signal) => {
+        ended.resolve({ code: 128 + signal, finishedAtNs: '0', oomKilled: false });
+        return { ignored: false };
+      },
+    });
+    const record = { sandboxId: POD, state: 'created', stopSignalNumber: 15, logPath: '' } as const;
+    context.containers.insert(CONTAINER, 'container', record as ContainerRecord);
+    const started = startContainer(context, CONTAINER);
+    await begun.promise;
+    await stopContainer(context, CONTAINER, 0, never);
+    const { state, exitCode } = context.containers.get(CONTAINER);
+    assert.deepEqual([state, exitCode], ['exited', 137]);
+    await started;
+  });
+
   it('fails when the guest does not answer', async () => {
     const signalContainer = () => Promise.reject(new CaissonError('unavailable', 'the guest agent is gone'));
     const context = withRunningContainer({ signalContainer });
     await assert.rejects(stopContainer(context, CONTAINER, 0, never), { code: 'unavailable' });
+  });
+});
+
+describe('a daemon that was ended while it stopped a pod', () => {
+  it('leaves the next one no container that could still be started', async () => {
+    const { context } = contextWith({});
+    context.liveSandboxes.clear();
+    context.sandboxes.update(POD, { state: 'notready' });
+    const record = { sandboxId: POD, state: 'created', imageId: image('').id, finishedAt: '0' } as const;
+    context.containers.insert(CONTAINER, 'container', record as ContainerRecord);
+    await recover(context);
+    assert.equal(context.containers.get(CONTAINER).state, 'exited');
   });
 });
 
