@@ -45,10 +45,15 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
     qmp.once('close', () => void describeExit(directory, guestLog).then((reason) => resolve({ reason })));
   });
   await removeTree(path.agent);
-  const dial =
+  const dialAgent =
     record.transport === 'vhost-vsock'
       ? () => dialKernel(record.cid, AGENT_PORT)
       : () => dialVhostUser(path.vsock, AGENT_PORT, record.uid);
+  const dial: VsockDialer = () =>
+    dialAgent().catch(async (error: unknown) => {
+      await killWithoutHelper(record);
+      throw error;
+    });
   undo.use(await startRelay(path.agent, dial, log));
   const attachDisk = diskAttacher(qmp, await pluggedDisks(qmp));
   const release = undo.move();
@@ -137,6 +142,12 @@ export async function killAll(record: VmRecord): Promise<void> {
   const processes: ProcessIdentity[] = [record, ...record.helperPids];
   await Promise.all(processes.map(killProcess));
   for (const process of processes) await untilGone(process);
+}
+
+/** A helper that an earlier daemon started is no child of ours: its death shows when nobody can be dialled. */
+async function killWithoutHelper(record: VmRecord): Promise<void> {
+  const running = await Promise.all(record.helperPids.map(isRunning));
+  if (running.includes(false)) await killProcess(record);
 }
 
 const GONE_TIMEOUT_MS = 10_000;

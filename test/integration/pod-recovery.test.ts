@@ -108,6 +108,20 @@ describe('a daemon that ends, and VMs that do', { skip }, () => {
     assert.deepEqual(await settledResources(daemon, empty), empty);
   });
 
+  it('takes a VM for dead whose vsock helper died, also one that it has taken over', async () => {
+    const deaf = await pods.runPod(daemon, 'deaf');
+    const id = await pods.createAndStart(deaf, 'shell', ['sleep', '1000']);
+    await daemon.restart();
+    const helpers = (await processesOf(daemon)).filter(({ name }) => name.startsWith('vhost-device'));
+    if (helpers.length === 0) return; // the kernel's own vsock needs none
+    for (const { pid } of helpers) process.kill(pid, 'SIGKILL');
+    const { reason } = await pods.waitForState(daemon, id, 'CONTAINER_EXITED');
+    assert.equal(reason, 'VMDied');
+    assert.equal(await sandboxState(deaf.id), 'SANDBOX_NOTREADY');
+    await daemon.cri.runtime.RemovePodSandbox({ pod_sandbox_id: deaf.id });
+    assert.deepEqual(await settledResources(daemon, empty), empty);
+  });
+
   it('answers and cleans up while a VM hangs', async () => {
     const hung = await pods.runPod(daemon, 'hung');
     const id = await pods.createAndStart(hung, 'shell', ['sleep', '1000']);
