@@ -11,6 +11,7 @@ import type { StartContainerResponse__Output } from '../../proto/generated/agent
 import type { WaitContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/WaitContainerResponse.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { loadProto } from '../lib/grpc/load.ts';
+import { traced } from '../lib/trace.ts';
 import type { AgentClient, AgentExit, SandboxSettings } from './contracts.ts';
 import { readOutput, runExec } from './streams.ts';
 import { agentError } from './status.ts';
@@ -100,7 +101,8 @@ export function connectAgent(socketPath: string): AgentClient {
       );
     },
     output: (id, store) => readOutput(bulk, id, store),
-    execSync: (id, command, timeoutMs, maxBytes, signal) => runExec(bulk, { id, command, timeoutMs, maxBytes }, signal),
+    execSync: (id, command, timeoutMs, maxBytes, signal) =>
+      traced('agent ExecSync', () => runExec(bulk, { id, command, timeoutMs, maxBytes }, signal)),
     [Symbol.dispose]: () => {
       control.close();
       bulk.close();
@@ -134,6 +136,15 @@ function unary<Response>(
   invoke: Invoke<Response>,
   signal?: AbortSignal,
   deadlineMs = CONTROL_DEADLINE_MS,
+): Promise<Response> {
+  return traced(`agent ${name}`, () => answerOf(name, invoke, signal, deadlineMs));
+}
+
+function answerOf<Response>(
+  name: string,
+  invoke: Invoke<Response>,
+  signal: AbortSignal | undefined,
+  deadlineMs: number,
 ): Promise<Response> {
   return new Promise((resolve, reject) => {
     const metadata = new grpc.Metadata({ waitForReady: deadlineMs !== Infinity });

@@ -1,16 +1,13 @@
-import { chmod, mkdtemp, readFile } from 'node:fs/promises';
-import { release, tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
+import { release } from 'node:os';
 import { join } from 'node:path';
-import { busyboxImage } from '../../images/busybox.ts';
-import { writeLayout } from '../../images/layout.ts';
 import type { Config } from '../config/schema.ts';
 import { CaissonError } from '../lib/errors.ts';
-import { removeTree } from '../lib/files.ts';
 import { connectCri, type CriConnection } from '../lib/grpc/cri-client.ts';
 import { createLogger } from '../telemetry/index.ts';
 import { startDaemon } from './daemon.ts';
-import { loadOffline } from './image-load.ts';
 import { note, print } from './output.ts';
+import { loadBusybox, makePrivatePlace } from './private-place.ts';
 
 const CHOICE_MS = 60_000;
 const IMAGE = 'caisson.demo/busybox:latest';
@@ -24,19 +21,9 @@ export async function runDemo(base: Config): Promise<void> {
   if (process.getuid?.() !== 0)
     throw new CaissonError('failed_precondition', 'the demo needs root', { hint: 'sudo npm run demo' });
   await using stack = new AsyncDisposableStack();
-  const directory = await mkdtemp(join(tmpdir(), 'caisson-demo-'));
-  stack.defer(() => removeTree(directory));
-  await chmod(directory, 0o711); // VMs' users pass through
-  const config = {
-    ...base,
-    root: join(directory, 'root'),
-    state: join(directory, 'state'),
-    socket: join(directory, 'caisson.sock'),
-  };
-  await step("making a small image from this host's busybox and converting its layer", async () => {
-    await writeLayout(join(directory, 'layout'), [await busyboxImage(IMAGE)]);
-    await loadOffline(config, join(directory, 'layout'));
-  });
+  const place = stack.use(await makePrivatePlace(base, 'demo'));
+  const { config, directory } = place;
+  await step("making a small image from this host's busybox and converting its layer", () => loadBusybox(place, IMAGE));
   stack.use(await step('starting the daemon', () => startDaemon(config, createLogger({ level: 'warn' }))));
   const cri = connectCri(config.socket);
   stack.defer(() => cri.close());

@@ -1,4 +1,5 @@
 import { Command, CommanderError } from 'commander';
+import { addBenchCommand } from './bench-command.ts';
 import { addConfigCommand } from './config.ts';
 import { addGlobalOptions } from './context.ts';
 import { addDemoCommand } from './demo-command.ts';
@@ -39,6 +40,7 @@ function buildProgram(): Command {
   addServeCommand(program);
   addDoctorCommand(program);
   addDemoCommand(program);
+  addBenchCommand(program);
   addImageCommand(program);
   addTemplateCommand(program);
   addConfigCommand(program);

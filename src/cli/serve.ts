@@ -1,8 +1,10 @@
 import type { Command } from 'commander';
 import { run } from '../lib/exec.ts';
 import type { Logger } from '../lib/logger.ts';
-import { createLogger } from '../telemetry/index.ts';
+import { createLogger, phasesOf, recordSpans, waterfall } from '../telemetry/index.ts';
+import type { RecordedTrace } from '../telemetry/index.ts';
 import { caissonVersion, configOf } from './context.ts';
+import { note } from './output.ts';
 
 /** `ms` that leftovers may keep the process alive when everything was disposed, or could not be opened */
 const LINGER_MS = 5000;
@@ -11,13 +13,16 @@ export function addServeCommand(program: Command): void {
   program
     .command('serve')
     .description('run the daemon that the kubelet talks to')
-    .action(async (_options: object, command: Command) => {
+    .option('--trace-phases', 'log for each request where its time went')
+    .action(async ({ tracePhases = false }: { readonly tracePhases?: boolean }, command: Command) => {
       const config = await configOf(command);
       const { startDaemon } = await import('./daemon.ts');
       const log = createLogger({ level: config.log.level });
       exitOnBugs(log);
       const stopped = stopSignal(log);
       log.info({ version: caissonVersion(), root: config.root, state: config.state }, 'starting');
+      using recorder = tracePhases ? recordSpans((recorded) => logPhases(log, recorded)) : undefined;
+      void recorder;
       try {
         await using daemon = await startDaemon(config, log);
         void daemon;
@@ -57,6 +62,21 @@ function exitOnBugs(log: Logger): void {
   };
   process.on('uncaughtException', onBug);
   process.on('unhandledRejection', onBug);
+}
+
+/** A table for people, one entry for programs that read the log. */
+function logPhases(log: Logger, recorded: RecordedTrace): void {
+  const [{ name: rpc, attributes }] = recorded;
+  const phases = phasesOf(recorded);
+  if (process.stderr.isTTY) {
+    note(waterfall(phases).join('\n'));
+    return;
+  }
+  const rounded = (ms: number | undefined): number | undefined => ms && Math.round(ms * 10) / 10;
+  const rows = phases.map(({ name, depth, offsetMs, durationMs }) => {
+    return { phase: name, depth, startMs: rounded(offsetMs), durationMs: rounded(durationMs) };
+  });
+  log.info({ rpc, ...attributes, phases: rows }, `phases of ${rpc}`);
 }
 
 /** For Type=notify units; without systemd, nothing. */

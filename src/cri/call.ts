@@ -1,6 +1,7 @@
 import { status, type ServerUnaryCall, type ServerWritableStream } from '@grpc/grpc-js';
 import { CaissonError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
+import { tracedApart } from '../lib/trace.ts';
 import { toCallFailure, type CallFailure } from './errors.ts';
 
 /** `read` answers from memory and is logged at debug, `change` is logged at info. */
@@ -33,7 +34,10 @@ export async function runCall<T>(
   const durationMs = (): number => Math.round((performance.now() - startedMs) * 10) / 10;
   using cancellation = watchCancellation(call, rpc);
   try {
-    const value = await work({ rpc, signal: cancellation.signal, log });
+    const context = { rpc, signal: cancellation.signal, log };
+    const value = await (kind === 'change'
+      ? tracedApart(rpc, subjectOf(call.request), async () => work(context))
+      : work(context));
     log[kind === 'change' ? 'info' : 'debug']({ durationMs: durationMs() }, `${rpc} done`);
     return { ok: true, value };
   } catch (error) {

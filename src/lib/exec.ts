@@ -1,7 +1,9 @@
 import { execa, ExecaError } from 'execa';
 import type { ChildProcess } from 'node:child_process';
 import type { Readable } from 'node:stream';
+import { basename } from 'node:path';
 import { CaissonError, isErrno } from './errors.ts';
+import { traced } from './trace.ts';
 
 export interface RunOptions {
   readonly signal?: AbortSignal | undefined;
@@ -20,6 +22,8 @@ export interface RunOptions {
   readonly okCodes?: readonly number[];
   /** how to install the program, for the error of a missing one */
   readonly installHint?: string;
+  /** the name of its span, `run <program>` if left out */
+  readonly phase?: string;
 }
 
 export interface RunResult {
@@ -37,6 +41,10 @@ const ERROR_TAIL_LINES = 5;
  * `cancelled` on abort, `internal` with the last lines of its stderr (or stdout) on any other failure.
  */
 export async function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+  return traced(options.phase ?? `run ${basename(command)}`, () => runNow(command, args, options));
+}
+
+async function runNow(command: string, args: readonly string[], options: RunOptions): Promise<RunResult> {
   const okCodes = options.okCodes ?? [0];
   try {
     const child = execa(command, args, {

@@ -3,6 +3,7 @@ import { KeyedMutex } from '../lib/async.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { exists } from '../lib/files.ts';
 import type { Logger } from '../lib/logger.ts';
+import { traced } from '../lib/trace.ts';
 import type { Config } from '../config/schema.ts';
 import { openCache } from './cni/cache.ts';
 import type { CacheLookup, ResultCache } from './cni/cache.ts';
@@ -52,10 +53,12 @@ export async function openNetwork(options: NetworkOptions): Promise<NetworkPort 
   return {
     status: () => monitor.status(),
     prepare: ({ sandboxId, tapUid }, signal) =>
-      mutex.run(sandboxId, () => makeNetns(checkId(sandboxId), tapUid, signal)),
-    attach: (request, netns, signal) => mutex.run(request.sandboxId, () => attach(context, request, netns, signal)),
+      traced('network: netns and tap', () => mutex.run(sandboxId, () => makeNetns(checkId(sandboxId), tapUid, signal))),
+    attach: (request, netns, signal) =>
+      traced('network: attach', () => mutex.run(request.sandboxId, () => attach(context, request, netns, signal))),
     check: (sandboxId, signal) => mutex.run(sandboxId, () => check(context, sandboxId, signal)),
-    teardown: (sandboxId) => mutex.run(sandboxId, () => teardown(context, checkId(sandboxId))),
+    teardown: (sandboxId) =>
+      traced('network: teardown', () => mutex.run(sandboxId, () => teardown(context, checkId(sandboxId)))),
     [Symbol.asyncDispose]: async () => monitor[Symbol.dispose](),
   };
 }

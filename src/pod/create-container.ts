@@ -4,6 +4,7 @@ import type { Image, ImageLayer } from '../image/contracts.ts';
 import { orAborted } from '../lib/async.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { newId } from '../lib/ids.ts';
+import { annotate, traced } from '../lib/trace.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
 import type { ContainerConfig, PodSandboxConfig } from './contracts.ts';
 import { containerName } from './names.ts';
@@ -31,6 +32,7 @@ export async function createContainer(
     );
   }
   const id = newId();
+  annotate({ containerId: id });
   const spec = ociSpec({
     containerId: id,
     config,
@@ -42,7 +44,7 @@ export async function createContainer(
   await using undo = new AsyncDisposableStack();
   undo.defer(() => context.containers.delete(id));
   const hold = undo.use(context.images.hold(image.id));
-  await attachLayers(live, image.layers, signal);
+  await traced('vm: plug layer disks', () => attachLayers(live, image.layers, signal));
   const settings = {
     id,
     layerSerials: image.layers.map(layerSerial),

@@ -1,5 +1,6 @@
 import { withTimeout } from '../lib/async.ts';
 import { CaissonError } from '../lib/errors.ts';
+import { annotate } from '../lib/trace.ts';
 import { requireLive } from './create-container.ts';
 import type { PodContext } from './context.ts';
 import type { ExecResult } from './contracts.ts';
@@ -22,6 +23,7 @@ export async function execSync(
   if (command.some((text) => text.includes('\0'))) throw new CaissonError('invalid_argument', 'cmd: has a NUL');
   const { sandboxId, state } = context.containers.get(id);
   if (state !== 'running') throw new CaissonError('failed_precondition', `container ${id} is ${state}, not running`);
+  annotate({ sandboxId });
   const live = requireLive(context, sandboxId);
   using hung = abortOnDispose();
   const either = AbortSignal.any([signal, hung.signal]);

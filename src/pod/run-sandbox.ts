@@ -4,6 +4,7 @@ import type { AgentClient, SandboxSettings } from '../agent/contracts.ts';
 import { together } from '../lib/async.ts';
 import { CaissonError, describeError, firstFailure } from '../lib/errors.ts';
 import { newId } from '../lib/ids.ts';
+import { annotate } from '../lib/trace.ts';
 import type { PodNetwork, PodNetworkRequest, PortMapping } from '../network/contracts.ts';
 import type { Vm, VmSpec } from '../vm/contracts.ts';
 import type { PodContext } from './context.ts';
@@ -34,6 +35,7 @@ export async function runSandbox(
 ): Promise<string> {
   validateSandbox(config, handler);
   const id = newId();
+  annotate({ sandboxId: id });
   const record = newRecord(context, config, handler);
   context.sandboxes.insert(id, sandboxName(config), record);
   const undo = new AsyncDisposableStack();

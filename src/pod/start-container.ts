@@ -1,4 +1,5 @@
 import { CaissonError, describeError, isCaissonError, isErrno } from '../lib/errors.ts';
+import { annotate, traced } from '../lib/trace.ts';
 import { requireLive } from './create-container.ts';
 import type { PodContext } from './context.ts';
 import { ContainerLog } from './log-writer.ts';
@@ -24,8 +25,9 @@ export async function startContainer(context: PodContext, id: string): Promise<v
         `container ${id} is ${record.state}, only a created one can be started`,
       );
     }
+    annotate({ sandboxId: record.sandboxId });
     const live = requireLive(context, record.sandboxId);
-    const log = record.logPath === '' ? undefined : await openLog(record);
+    const log = record.logPath === '' ? undefined : await traced('pod: open log', () => openLog(record));
     try {
       await live.agent.startContainer(id, goesOn);
     } catch (error) {

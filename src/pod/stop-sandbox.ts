@@ -1,4 +1,5 @@
 import { withTimeout } from '../lib/async.ts';
+import { traced } from '../lib/trace.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
 import { endContainers } from './supervise.ts';
 
@@ -14,7 +15,7 @@ export async function stopSandbox(context: PodContext, id: string): Promise<void
     const live = context.liveSandboxes.get(id);
     if (live) {
       live.stopping = true;
-      await endGently(context, id, live);
+      await traced('pod: end containers', () => endGently(context, id, live));
     }
     if (record.state !== 'notready') context.sandboxes.observe(id, { state: 'notready', reason: 'Stopped' });
     if (!record.hasResources) return;
@@ -42,7 +43,9 @@ async function releaseAll(context: PodContext, id: string, live: LiveSandbox | u
   live?.agent[Symbol.dispose]();
   context.liveSandboxes.delete(id);
   const record = context.sandboxes.get(id);
-  const vmGone = live ? live.vm[Symbol.asyncDispose]() : context.vms.discard(id, record.vm ?? undefined);
+  const vmGone = traced('vm: kill', async () =>
+    live ? live.vm[Symbol.asyncDispose]() : context.vms.discard(id, record.vm ?? undefined),
+  );
   // the disk is QEMU's until it is dead; the netns too, but CNI's work need not wait
   const results = await Promise.allSettled([
     vmGone.then(() => context.storage.removeScratch(id)),

@@ -1,5 +1,6 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import { CaissonError } from '../lib/errors.ts';
+import { tracedSync } from '../lib/trace.ts';
 import type { Collection, RecordKind, Store, StoredRecord } from './contracts.ts';
 import { openDatabase } from './database.ts';
 import { damaged, storeError } from './errors.ts';
@@ -134,7 +135,7 @@ class SqliteCollection<T> implements Collection<T> {
 
   #guard<R>(work: () => R): R {
     try {
-      return work();
+      return tracedSync('state: store', work);
     } catch (error) {
       throw storeError(this.#path, error);
     }

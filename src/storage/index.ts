@@ -5,6 +5,7 @@ import { KeyedMutex } from '../lib/async.ts';
 import { CaissonError, describeError, isErrno } from '../lib/errors.ts';
 import { ignoreMissing } from '../lib/files.ts';
 import type { Logger } from '../lib/logger.ts';
+import { traced } from '../lib/trace.ts';
 import { ensureBase, removeOldBases } from './base.ts';
 import type { ScratchDisk, StoragePort } from './contracts.ts';
 import { createOverlay } from './qemu-img.ts';
@@ -41,7 +42,7 @@ export async function openStorage({ root, config, log }: StorageOptions): Promis
     createScratch: async (sandboxId, ownerUid, signal) => {
       const path = pathOf(sandboxId);
       try {
-        return await createDisk(path, await base(), ownerUid, signal);
+        return await traced('storage: scratch disk', async () => createDisk(path, await base(), ownerUid, signal));
       } catch (error) {
         throw explain(error, directory, `cannot make the scratch disk of sandbox ${sandboxId}`);
       }

@@ -1,5 +1,6 @@
 import { orAborted } from '../lib/async.ts';
 import { CaissonError } from '../lib/errors.ts';
+import { traced } from '../lib/trace.ts';
 import type { VmSpec } from './contracts.ts';
 import { launchMachine, type LaunchOptions } from './launch.ts';
 import type { Machine } from './machine.ts';
@@ -22,7 +23,7 @@ export function bootMachine(
 ): Promise<Machine> {
   const bringUp = async (machine: Machine, startSignal: AbortSignal): Promise<void> => {
     await machine.qmp.execute('cont');
-    await waitForAgent(machine, options, startSignal);
+    await traced('vm: boot', () => waitForAgent(machine, options, startSignal));
   };
   const plan = {
     memory: 'anonymous',

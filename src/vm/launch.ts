@@ -3,6 +3,7 @@ import { tail } from '../lib/exec.ts';
 import { readFileIfExists, removeTree } from '../lib/files.ts';
 import type { Logger } from '../lib/logger.ts';
 import { killProcess, type DetachedProcess } from '../lib/processes.ts';
+import { traced } from '../lib/trace.ts';
 import { waitForPath } from '../lib/wait-for-path.ts';
 import type { Accelerator, VmSpec, VsockTransport } from './contracts.ts';
 import { connectMachine, makeVmDirectory, type Machine } from './machine.ts';
@@ -43,8 +44,9 @@ export async function launchMachine(
   await makeVmDirectory(directory, spec.uid);
   const startSignal = AbortSignal.any([signal, AbortSignal.timeout(options.timeoutMs)]);
   const needsHelper = options.transport === 'vhost-user-vsock' && plan.vsock !== 'none';
-  const helpers = needsHelper ? [await startVsockHelper(spec, directory, options, startSignal, undo)] : [];
-  const qemu = await startQemu(spec, directory, options, plan);
+  const startHelper = () => startVsockHelper(spec, directory, options, startSignal, undo);
+  const helpers = needsHelper ? [await traced('vm: start vsock helper', startHelper)] : [];
+  const qemu = await traced('vm: start QEMU', () => startQemu(spec, directory, options, plan));
   undo.defer(() => killProcess(qemu.identity));
 
   const record = {
@@ -60,7 +62,9 @@ export async function launchMachine(
   let machine: Machine | undefined;
   const failed = new AbortController();
   const attempt = AbortSignal.any([startSignal, failed.signal]);
-  const connecting = connectMachine({ record, directory, log: options.log }, attempt);
+  const connecting = traced('vm: connect to QEMU', () =>
+    connectMachine({ record, directory, log: options.log }, attempt),
+  );
   try {
     machine = await Promise.race([connecting, ...died]);
     undo.use(machine);

@@ -57,6 +57,7 @@ async function runPlugin(
     signal,
     okCodes: ANY_EXIT_CODE,
     ownGroup: true, // its IPAM plugin is to end with it
+    phase: `CNI ${call.command} ${call.type}`,
   });
   return endOrGiveUp(child, runner.timeoutMs, signal);
 }

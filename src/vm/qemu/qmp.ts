@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { z } from 'zod';
 import { withTimeout } from '../../lib/async.ts';
 import { CaissonError } from '../../lib/errors.ts';
+import { traced } from '../../lib/trace.ts';
 
 const message = z.union([
   z.object({ return: z.unknown(), id: z.number() }),
@@ -62,7 +63,9 @@ export class QmpClient extends EventEmitter {
     const answer = new Promise<unknown>((resolve, reject) => this.#pending.set(id, { command, resolve, reject }));
     this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     try {
-      return await withTimeout(answer, COMMAND_TIMEOUT_MS, `QEMU's answer to ${command}`);
+      return await traced(`QMP ${command}`, () =>
+        withTimeout(answer, COMMAND_TIMEOUT_MS, `QEMU's answer to ${command}`),
+      );
     } finally {
       this.#pending.delete(id);
     }

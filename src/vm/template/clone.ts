@@ -2,6 +2,7 @@ import { fchmodSync, fchownSync } from 'node:fs';
 import { orAborted } from '../../lib/async.ts';
 import { run } from '../../lib/exec.ts';
 import { createMemfd } from '../../lib/memfd.ts';
+import { traced } from '../../lib/trace.ts';
 import type { VmSpec } from '../contracts.ts';
 import { launchMachine, type LaunchOptions } from '../launch.ts';
 import type { Machine } from '../machine.ts';
@@ -21,18 +22,21 @@ export async function cloneMachine(
 ): Promise<Machine> {
   const template = templateFiles(templateDirectory);
   using memory = createMemfd(`caisson-${spec.sandboxId.slice(0, 13)}`);
-  await run('cp', ['--sparse=always', template.ram, `/proc/${process.pid}/fd/${memory.fd}`], { signal });
+  const copy = ['--sparse=always', template.ram, `/proc/${process.pid}/fd/${memory.fd}`];
+  await run('cp', copy, { signal, phase: 'vm: copy RAM' });
   // QEMU opens it as the VM's user, through /proc/self/fd
   fchownSync(memory.fd, spec.uid, spec.uid);
   fchmodSync(memory.fd, 0o600);
   const bringUp = async (machine: Machine, startSignal: AbortSignal): Promise<void> => {
     await ignoreSharedMemory(machine);
     const loaded = orAborted(migrated(machine), startSignal);
-    await Promise.all([machine.qmp.execute('migrate-incoming', { uri: `file:${template.state}` }), loaded]);
+    await traced('vm: load state', () =>
+      Promise.all([machine.qmp.execute('migrate-incoming', { uri: `file:${template.state}` }), loaded]),
+    );
     await machine.qmp.execute('cont');
-    await plugVsock(machine, options, spec);
-    await machine.untilDialled(startSignal);
-    for (const disk of spec.disks) await machine.attachDisk(disk, startSignal);
+    await traced('vm: plug vsock', () => plugVsock(machine, options, spec));
+    await traced('vm: dial agent', () => machine.untilDialled(startSignal));
+    for (const disk of spec.disks) await traced('vm: plug disk', () => machine.attachDisk(disk, startSignal));
   };
   const plan = { memory, incoming: true, vsock: 'plugged later', extraKernelArguments: [], bringUp } as const;
   // the disks come by plugging, so that every VM has the template's shape
