@@ -1,7 +1,7 @@
 import type { Config } from '../config/schema.ts';
 import type { PodNetwork } from '../network/contracts.ts';
 import type { VmRecord } from '../vm/contracts.ts';
-import type { ContainerState, ContainerView, NamespaceOption, SandboxView, TimestampNs } from './contracts.ts';
+import type { ContainerState, ContainerView, SandboxView, TimestampNs } from './contracts.ts';
 
 /**
  * A pod sandbox as it is kept in the store.
@@ -13,17 +13,10 @@ import type { ContainerState, ContainerView, NamespaceOption, SandboxView, Times
  *
  * `creating` is never listed; the daemon's next start undoes it.
  */
-export interface SandboxRecord {
+export interface SandboxRecord extends Omit<SandboxView, 'id' | 'state' | 'ips' | 'info'> {
   readonly version: 1;
   readonly state: 'creating' | 'ready' | 'notready';
-  readonly reason: string;
-  readonly metadata: SandboxView['metadata'];
-  readonly createdAt: TimestampNs;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly annotations: Readonly<Record<string, string>>;
-  readonly runtimeHandler: string;
   readonly logDirectory: string;
-  readonly namespaceOptions: NamespaceOption | null;
   readonly cid: number;
   readonly uid: number;
   readonly vcpus: number;
@@ -42,26 +35,9 @@ export interface SandboxRecord {
  *
  * `creating` is never listed; `unknown` is a running one whose VM a restarted daemon could not ask.
  */
-export interface ContainerRecord {
+export interface ContainerRecord extends Omit<ContainerView, 'id' | 'state' | 'info'> {
   readonly version: 1;
-  readonly sandboxId: string;
   readonly state: 'creating' | ContainerState;
-  readonly metadata: ContainerView['metadata'];
-  readonly createdAt: TimestampNs;
-  readonly startedAt: TimestampNs;
-  readonly finishedAt: TimestampNs;
-  readonly exitCode: number;
-  readonly reason: string;
-  readonly message: string;
-  readonly image: string;
-  readonly imageId: string;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly annotations: Readonly<Record<string, string>>;
-  readonly mounts: ContainerView['mounts'];
-  readonly logPath: string;
-  readonly resources: ContainerView['resources'];
-  readonly user: ContainerView['user'];
-  readonly stopSignal: string;
   /** number of the signal that asks it to stop */
   readonly stopSignalNumber: number;
 }

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { stringify } from 'smol-toml';
+import { run } from '../../src/lib/exec.ts';
 import { freePort, REGISTRY_USER } from '../support/registry.ts';
 import { imageLab, LIVE, startProxy, tinyImage } from './image-setup.ts';
+
+const notRoot = process.getuid?.() === 0 ? false : 'needs root';
 
 describe('registries', () => {
   it('a mirror serves what its registry is asked for', async () => {
@@ -40,6 +46,29 @@ describe('registries', () => {
     await using images = await lab.open([]);
     const expected = { code: 'unavailable', message: /HTTP response to HTTPS/, hint: /insecure/ };
     await assert.rejects(images.pull(`${lab.registry.host}/tiny:1`, undefined, LIVE), expected);
+  });
+
+  it("the system's registries.conf and its drop-ins are in force", { skip: notRoot }, async () => {
+    await using lab = await imageLab();
+    await lab.push('tiny:1', tinyImage('a'));
+    const { host } = lab.registry;
+    const etc = join(lab.directory, 'etc');
+    await mkdir(join(etc, 'registries.conf.d'), { recursive: true });
+    await writeFile(join(etc, 'policy.json'), '{"default": [{"type": "insecureAcceptAnything"}]}');
+    const registry = [
+      { prefix: 'registry.test', location: '127.0.0.1:1', mirror: [{ location: host, insecure: true }] },
+    ];
+    await writeFile(join(etc, 'registries.conf'), stringify({ registry }));
+    const insecure = [{ location: host, insecure: true }];
+    await writeFile(join(etc, 'registries.conf.d/x.conf'), stringify({ registry: insecure }));
+    // in a mount namespace, where another directory is /etc/containers
+    const elsewhere = 'mount --bind "$1" /etc/containers; shift; exec "$@"';
+    const pull = async (name: string): Promise<string> => {
+      const puller = [process.execPath, join(import.meta.dirname, 'image-puller.ts'), lab.directory, name];
+      const { stdout } = await run('unshare', ['--mount', 'sh', '-ec', elsewhere, 'sh', etc, ...puller]);
+      return stdout.trim();
+    };
+    for (const name of ['registry.test/tiny:1', `${host}/tiny:1`]) assert.ok((await pull(name)).includes(name));
   });
 
   it('credentials come from the request, in each of their forms', async () => {
