@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lab } from './lab.ts';
 import { endPod, startIdlePod, type RunningPod } from './operations.ts';
 import { PEERS, type Peer, type PeerName } from './peer.ts';
-import { cpuTicks, memoryMib, residentMib } from './processes.ts';
+import { memoryOf, type MemoryUse } from './memory.ts';
+import { cpuTicks, residentMib } from './processes.ts';
 
 export interface IdleOptions {
   readonly pods: number;
@@ -13,7 +14,7 @@ export interface IdleOptions {
 
 /** What a pod costs that has one container, which sleeps. */
 export interface PodCost {
-  readonly perPodMib: number;
+  readonly memory: MemoryUse;
   /** of one core */
   readonly perPodCpuPercent: number;
 }
@@ -70,7 +71,11 @@ async function cost(
   await sleep(windowMs, undefined, { signal });
   const seconds = ((await cpuTicks(processes)) - ticks) / ticksPerSecond();
   const elapsed = (performance.now() - started) / 1000;
-  return { perPodMib: (await memoryMib(processes)) / pods, perPodCpuPercent: (100 * seconds) / elapsed / pods };
+  const { totalMib, ramMib, translatedMib } = await memoryOf(processes);
+  return {
+    memory: { totalMib: totalMib / pods, ramMib: ramMib / pods, translatedMib: translatedMib / pods },
+    perPodCpuPercent: (100 * seconds) / elapsed / pods,
+  };
 }
 
 const ticksPerSecond = (): number => Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));

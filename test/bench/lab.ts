@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { busyboxImage } from '../../images/busybox.ts';
 import { writeLayout } from '../../images/layout.ts';
 import { removeTree } from '../../src/lib/files.ts';
@@ -47,9 +48,22 @@ function caissonPeer(daemon: TestDaemon): Peer {
     cri: daemon.cri,
     dir: daemon.dir,
     cgroupParent: '',
-    settled: async () => undefined,
+    settled: (signal) => poolIsFull(daemon, signal),
     podProcesses: async () => (await processesOf(daemon)).map(({ pid }) => pid),
   };
+}
+
+const POLL_MS = 50;
+
+/** The pool is filled in the background, which has no event. */
+async function poolIsFull({ cri }: TestDaemon, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const { info } = await cri.runtime.Status({ verbose: true }, { signal });
+    const { pool } = JSON.parse(info['info'] ?? '{}') as { pool?: { size: number; ready: number; reason: string } };
+    if (!pool || pool.ready >= pool.size) return;
+    if (pool.reason !== '') throw new Error(`the pool is not filled: ${pool.reason}`);
+    await sleep(POLL_MS, undefined, { signal });
+  }
 }
 
 async function endDaemon(daemon: TestDaemon): Promise<void> {

@@ -35,6 +35,9 @@ export interface Report {
   readonly memory: {
     readonly pods: number;
     readonly per_pod_mib: number;
+    /** of it, the VM's memory and QEMU's translations of the guest's code; the rest is QEMU itself and its helper */
+    readonly per_pod_ram_mib: number;
+    readonly per_pod_translated_mib: number;
     readonly containerd_per_pod_mib: number;
     readonly daemon_rss_mib: number;
   };
@@ -50,8 +53,10 @@ export function makeReport({ host, pairs, idle, boot }: Results): Report {
     ops: Object.fromEntries(pairs.flatMap(figuresOf)),
     memory: {
       pods: idle.pods,
-      per_pod_mib: rounded(caisson.perPodMib, 1),
-      containerd_per_pod_mib: rounded(containerd.perPodMib, 1),
+      per_pod_mib: rounded(caisson.memory.totalMib, 1),
+      per_pod_ram_mib: rounded(caisson.memory.ramMib, 1),
+      per_pod_translated_mib: rounded(caisson.memory.translatedMib, 1),
+      containerd_per_pod_mib: rounded(containerd.memory.totalMib, 1),
       daemon_rss_mib: rounded(idle.daemonRssMib, 1),
     },
     idle_cpu: {
@@ -94,6 +99,8 @@ export function reportLines({ host, ops, memory, idle_cpu, boot }: Report): stri
     ['VM alone: clone', ms(boot.clone_ms), '', ''],
     ['cold boot ÷ clone', boot.ratio.toFixed(1), '', ''],
     ['memory of an idle pod', `${memory.per_pod_mib} MiB`, `${memory.containerd_per_pod_mib} MiB`, ''],
+    ["… of it the VM's own memory", `${memory.per_pod_ram_mib} MiB`, '', ''],
+    ['… of it translated code (TCG)', `${memory.per_pod_translated_mib} MiB`, '', ''],
     ['processor time of an idle pod', `${idle_cpu.per_pod_percent} %`, `${idle_cpu.containerd_per_pod_percent} %`, ''],
     [`daemon's resident memory at ${memory.pods} pods`, `${memory.daemon_rss_mib} MiB`, '', ''],
   ];

@@ -26,6 +26,8 @@ export interface TestDaemonOptions {
   readonly images?: readonly ImageSpec[];
   readonly cni?: CniOptions;
   readonly env?: Readonly<Record<string, string>>;
+  /** of `serve` */
+  readonly args?: readonly string[];
   /** Ctrl-C does not reach it: for a test that stops it itself then, and while it runs can have its pods removed */
   readonly ownSession?: boolean;
 }
@@ -151,10 +153,10 @@ async function startProcess(
   config: Config,
   configFile: string,
   logFile: string,
-  { env, ownSession = false }: TestDaemonOptions,
+  { env, args = [], ownSession = false }: TestDaemonOptions,
 ): Promise<Launched> {
   await using log = await open(logFile, 'a');
-  const child = spawn(CAISSON, ['--config', configFile, 'serve'], {
+  const child = spawn(CAISSON, ['--config', configFile, 'serve', ...args], {
     stdio: ['ignore', log.fd, log.fd],
     env: { ...process.env, ...env },
     detached: ownSession,

@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Samples } from '../bench/operations.ts';
 import { planOf } from '../bench/plan.ts';
-import { parseSmaps, ticksOf } from '../bench/processes.ts';
+import { parseSmaps } from '../bench/memory.ts';
+import { ticksOf } from '../bench/processes.ts';
 import { makeReport, reportLines, type Results } from '../bench/report.ts';
 import { median } from '../bench/statistics.ts';
 
@@ -18,6 +19,8 @@ Pss:               70000 kB
 Pss:                5000 kB
 7f0030000000-7f0030021000 rw-p 00000000 00:00 0
 Pss:                 120 kB
+7f0040000000-7f0048000000 rwxp 00000000 00:00 0
+Pss:                 300 kB
 `;
 
 const HOST: Results['host'] = {
@@ -45,7 +48,8 @@ describe('the benchmark', () => {
 
   it('reads the proportional set and the memory files of a process', () => {
     assert.deepEqual(parseSmaps(SMAPS), {
-      pssKib: 75_570,
+      pssKib: 75_870,
+      translatedKib: 300,
       memfds: [
         { inode: '77', range: '7f0000000000-7f0010000000', pssKib: 70_000 },
         { inode: '77', range: '7f0010000000-7f0020000000', pssKib: 5000 },
@@ -80,8 +84,8 @@ describe('the benchmark', () => {
       idle: {
         pods: 20,
         costs: {
-          caisson: { perPodMib: 120.04, perPodCpuPercent: 0.333 },
-          containerd: { perPodMib: 12, perPodCpuPercent: 0 },
+          caisson: { memory: { totalMib: 120.04, ramMib: 90, translatedMib: 0 }, perPodCpuPercent: 0.333 },
+          containerd: { memory: { totalMib: 12, ramMib: 0, translatedMib: 0 }, perPodCpuPercent: 0 },
         },
         daemonRssMib: 150,
       },
