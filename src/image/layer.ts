@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { chown, mkdir, open, rename } from 'node:fs/promises';
+import { chown, mkdir, open, rename, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { PassThrough, type Writable } from 'node:stream';
 import { pack } from 'tar-stream';
@@ -28,6 +28,8 @@ export interface LayerJob {
 const MAX_LAYER_BYTES = 64 * 1024 ** 3;
 const BLOCK = 512;
 const MKFS_MEMORY_BYTES = 4 * 1024 ** 3;
+/** with less than this left when mkfs.erofs has failed, that was why */
+const FULL_DISK_BYTES = 1024 * 1024;
 const MKFS_CPU_SECONDS = 600; // 64 GiB take 2 minutes
 
 /**
@@ -87,12 +89,23 @@ async function mkfs(directory: string, job: LayerJob, tar: PassThrough, signal: 
   const user = [`--reuid=${job.uid}`, `--regid=${job.uid}`, '--clear-groups', '--no-new-privs'];
   // the same layer gives the same file: fixed time of making (not of the files), identifier from the content
   const format = ['-b4096', '-T0', '--mkfs-time', '-U', uuidOf(job.diffId), '--tar=f', '--aufs', '--quiet'];
-  await run('prlimit', [...bounds, 'setpriv', ...user, 'mkfs.erofs', ...format, 'layer.erofs'], {
+  const program = ['setpriv', ...user, 'mkfs.erofs', ...format, 'layer.erofs'];
+  const options = {
     cwd: directory, // by a relative name the user needs no way through our directories
     stdin: tar,
     signal,
     installHint: 'apt-get install erofs-utils util-linux',
+  };
+  await run('prlimit', [...bounds, ...program], options).catch(async (error: unknown) => {
+    // on a full disk it loses its place in the tar and speaks of checksums
+    const isOurDisk = isCaissonError(error, 'internal') && (await freeBytes(directory)) < FULL_DISK_BYTES;
+    throw isOurDisk ? new CaissonError('resource_exhausted', 'no space left', { cause: error }) : error;
   });
+}
+
+async function freeBytes(path: string): Promise<number> {
+  const { bavail, bsize } = await statfs(path);
+  return bavail * bsize;
 }
 
 function uuidOf(diffId: string): string {
@@ -180,7 +193,10 @@ function tooLarge(): CaissonError {
 function asLayerError(error: unknown, layer: string): CaissonError {
   const said = describeError(error);
   if (/no space left|ENOSPC/i.test(said)) {
-    return new CaissonError('resource_exhausted', `the disk is full, so ${layer} cannot be stored`, { cause: error });
+    return new CaissonError('resource_exhausted', `the disk is full, so ${layer} cannot be stored`, {
+      cause: error,
+      hint: 'free space, or remove images that nobody needs',
+    });
   }
   if (isAbort(error)) {
     return new CaissonError('cancelled', `the conversion of ${layer} was cancelled`, { cause: error });

@@ -190,3 +190,23 @@ describe('hostile images are refused and leave nothing:', () => {
     assert.deepEqual(await filesOf(lab), { blobs: [], layers: [], temporary: [] });
   });
 });
+
+describe('a full disk', { skip: process.getuid?.() === 0 ? false : 'needs root' }, () => {
+  // of an image of 6 MiB compressed and 8 MiB as EROFS: at the download, in mkfs.erofs, and when it writes the end
+  for (const sizeMib of [3, 14, 22])
+    it(`of ${sizeMib} MiB is what a pull says, and it leaves nothing`, async () => {
+      await using lab = await imageLab();
+      await mkdir(lab.root);
+      await run('mount', ['-t', 'tmpfs', '-o', `size=${sizeMib}m`, 'small', lab.root]);
+      await using stack = new AsyncDisposableStack();
+      stack.defer(async () => void (await run('umount', [lab.root])));
+      const content = randomBytes(6 * 1024 * 1024).toString('base64');
+      await lab.push('big:1', { layers: [{ content: [{ name: 'file', content }] }] });
+      await lab.push('tiny:1', tinyImage('a'));
+      await using images = await lab.open();
+      const expected = { code: 'resource_exhausted', message: /big:1/, hint: /free space/ };
+      await assert.rejects(images.pull(`${lab.registry.host}/big:1`, undefined, LIVE), expected);
+      assert.deepEqual(await filesOf(lab), { blobs: [], layers: [], temporary: [] });
+      await images.pull(`${lab.registry.host}/tiny:1`, undefined, LIVE);
+    });
+});
