@@ -1,5 +1,5 @@
 import { isErrno } from '../../src/lib/errors.ts';
-import { readFile, rmdir, writeFile } from 'node:fs/promises';
+import { rmdir, writeFile } from 'node:fs/promises';
 import { ignoreMissing, readFileIfExists } from '../../src/lib/files.ts';
 
 /** Kills every process of a cgroup and below it; a cgroup that is gone has none. */
@@ -29,8 +29,4 @@ export async function cgroupCounters(path: string, file: string): Promise<Map<st
       .map((line) => line.split(' '))
       .map(([key = '', value]) => [key, Number(value)]),
   );
-}
-
-export async function cgroupNumber(path: string, file: string): Promise<number> {
-  return Number(await readFile(`${path}/${file}`, 'utf8').catch(ignoreMissing('0')));
 }

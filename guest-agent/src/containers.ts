@@ -5,6 +5,7 @@ import { crunDelete, launch } from './crun.ts';
 import { ContainerOutput } from './output.ts';
 import { containerPaths, paths } from './paths.ts';
 import { mountRootfs, unmountRootfs } from './rootfs.ts';
+import { forgetWritten } from './stats/written.ts';
 import { resolveUser, type ResolvedUser, type UserRequest } from './users.ts';
 import { parseSpec, placeInGuest, type OciSpec } from './spec.ts';
 
@@ -158,6 +159,7 @@ export async function removeContainer(id: string): Promise<void> {
   }
   container.output.close();
   await unmountRootfs(id);
+  forgetWritten(`${containerPaths(id).writable}/upper`);
   containers.delete(id);
 }
 

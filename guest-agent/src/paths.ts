@@ -7,6 +7,7 @@ export const paths = {
   hosts: '/run/caisson/hosts',
   hostname: '/run/caisson/hostname',
   cgroups: '/sys/fs/cgroup',
+  containerCgroups: '/sys/fs/cgroup/caisson',
   crunRoot: '/run/crun',
 } as const;
 

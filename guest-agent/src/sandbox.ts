@@ -69,7 +69,7 @@ async function mountShm(size: string): Promise<void> {
 
 /** Containers' cgroups live below /caisson; every controller of the kernel is theirs. */
 async function prepareCgroups(): Promise<void> {
-  const parent = `${paths.cgroups}/caisson`;
+  const parent = paths.containerCgroups;
   await mkdir(parent, { recursive: true });
   const controllers = (await readFile(`${paths.cgroups}/cgroup.controllers`, 'utf8')).trim().split(' ');
   const enable = controllers.map((name) => `+${name}`).join(' ');

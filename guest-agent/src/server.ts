@@ -13,7 +13,7 @@ import { execSync } from './exec.ts';
 import { fail, unary } from './handlers.ts';
 import type { OutputReader } from './output.ts';
 import { configureSandbox, isConfigured } from './sandbox.ts';
-import { readStats } from './stats.ts';
+import { readStats } from './stats/index.ts';
 
 export const AGENT_VERSION = '0.1.0';
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
@@ -86,24 +86,7 @@ const handlers: AgentHandlers = {
     return {};
   }),
 
-  GetStats: unary(async (request) => {
-    const ids =
-      request.container_ids.length > 0 ? request.container_ids : [...containers.allContainers()].map(({ id }) => id);
-    const stats = await Promise.all(
-      ids.map(async (id) => ({ id, stats: await readStats(containers.getContainer(id).id) })),
-    );
-    return {
-      time_ns: String(BigInt(Date.now()) * 1_000_000n),
-      containers: stats.map(({ id, stats: s }) => ({
-        id,
-        cpu_usage_us: s.cpuUsageUs,
-        memory_current_bytes: s.memoryCurrentBytes,
-        memory_working_set_bytes: s.memoryWorkingSetBytes,
-        pids: s.pids,
-        oom_kills: s.oomKills,
-      })),
-    };
-  }),
+  GetStats: unary(({ container_ids, details }) => readStats(container_ids, details)),
 
   ContainerOutput: (call) => {
     let detach = (): void => undefined;

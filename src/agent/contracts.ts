@@ -66,6 +66,92 @@ export interface ExecOutcome {
   readonly timedOut: boolean;
 }
 
+/** Counts since the start; `bytes`, `Us` microseconds. All are whole and not negative. */
+export interface CgroupStats {
+  readonly cpu: {
+    readonly usageUs: number;
+    readonly userUs: number;
+    readonly systemUs: number;
+    readonly periods: number;
+    readonly throttledPeriods: number;
+    readonly throttledUs: number;
+  };
+  readonly memory: {
+    readonly currentBytes: number;
+    readonly peakBytes: number;
+    readonly anonBytes: number;
+    readonly fileBytes: number;
+    readonly inactiveFileBytes: number;
+    readonly mappedFileBytes: number;
+    readonly kernelBytes: number;
+    readonly swapBytes: number;
+    readonly pageFaults: number;
+    readonly majorPageFaults: number;
+    readonly limitHits: number;
+    readonly oomKills: number;
+  };
+  readonly processes: number;
+  /** processes and threads together */
+  readonly tasks: number;
+  /** 0: no limit */
+  readonly tasksMax: number;
+  /** null where the guest's kernel does not count it */
+  readonly pressure: { readonly cpu: Pressure | null; readonly memory: Pressure | null; readonly io: Pressure | null };
+  readonly io: readonly DeviceIo[];
+  readonly hugepages: readonly {
+    readonly pageSize: string;
+    readonly currentBytes: number;
+    readonly peakBytes: number;
+  }[];
+}
+
+export interface Pressure {
+  readonly some: PressureLine;
+  readonly full: PressureLine;
+}
+
+/** Averages are per cent of the last 10, 60 and 300 s. */
+export interface PressureLine {
+  readonly totalUs: number;
+  readonly avg10: number;
+  readonly avg60: number;
+  readonly avg300: number;
+}
+
+export interface DeviceIo {
+  readonly major: number;
+  readonly minor: number;
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+  readonly reads: number;
+  readonly writes: number;
+}
+
+export interface AgentContainerStats {
+  readonly cgroup: CgroupStats;
+  /** what it has written, as last measured; null before the first time */
+  readonly written: { readonly usedBytes: number; readonly inodes: number } | null;
+  /** null unless asked for */
+  readonly details: {
+    readonly fileDescriptors: number;
+    readonly sockets: number;
+    readonly maxOpenFiles: number;
+  } | null;
+}
+
+export interface AgentStats {
+  /** by container id */
+  readonly containers: ReadonlyMap<string, AgentContainerStats>;
+  readonly pod: CgroupStats;
+  /** of the disk for everything that containers write */
+  readonly scratch: {
+    readonly totalBytes: number;
+    readonly freeBytes: number;
+    readonly inodes: number;
+    readonly freeInodes: number;
+  } | null;
+}
+
 /** Methods throw CaissonError with the agent's code and words; `unavailable` when it does not answer. */
 export interface AgentClient extends Disposable {
   info(signal: AbortSignal): Promise<AgentInfo>;
@@ -78,6 +164,8 @@ export interface AgentClient extends Disposable {
   /** Resolves when the container has ended; rejects when the VM or this client has. */
   waitContainer(id: string): Promise<AgentExit>;
   removeContainer(id: string): Promise<void>;
+  /** Of all containers that run. `details`: look at each process too. Given up after a few seconds. */
+  stats(details: boolean, signal: AbortSignal): Promise<AgentStats>;
   /**
    * Hands everything the container prints to `store`, in order, one chunk at a time, beginning behind what was last
    * acknowledged. `store` returns the offset up to which to acknowledge. Resolves after the last byte.

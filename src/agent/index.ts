@@ -5,6 +5,7 @@ import type { Exit__Output } from '../../proto/generated/agent/caisson/agent/v1/
 import type { ConfigureSandboxResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/ConfigureSandboxResponse.ts';
 import type { CreateContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/CreateContainerResponse.ts';
 import type { GetInfoResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/GetInfoResponse.ts';
+import type { GetStatsResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/GetStatsResponse.ts';
 import type { RemoveContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/RemoveContainerResponse.ts';
 import type { SignalContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/SignalContainerResponse.ts';
 import type { StartContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/StartContainerResponse.ts';
@@ -13,6 +14,7 @@ import { CaissonError } from '../lib/errors.ts';
 import { loadProto } from '../lib/grpc/load.ts';
 import { traced } from '../lib/trace.ts';
 import type { AgentClient, AgentExit, SandboxSettings } from './contracts.ts';
+import { statsOf } from './stats.ts';
 import { readOutput, runExec } from './streams.ts';
 import { agentError } from './status.ts';
 
@@ -21,6 +23,9 @@ const WINDOW_BYTES = 1024 * 1024;
 
 // Generous: under TCG, with all cores busy, a create takes seconds.
 const CONTROL_DEADLINE_MS = 60_000;
+
+/** A guest that is too busy for it is asked again later. */
+const STATS_DEADLINE_MS = 10_000;
 
 const { Agent } = loadProto<ProtoGrpcType>('agent/v1/agent.proto').caisson.agent.v1;
 type Stub = InstanceType<typeof Agent>;
@@ -99,6 +104,15 @@ export function connectAgent(socketPath: string): AgentClient {
       await unary<RemoveContainerResponse__Output>('RemoveContainer', (...call) =>
         control.RemoveContainer({ id }, ...call),
       );
+    },
+    stats: async (details, signal) => {
+      const message = await unary<GetStatsResponse__Output>(
+        'GetStats',
+        (...call) => control.GetStats({ details }, ...call),
+        signal,
+        STATS_DEADLINE_MS,
+      );
+      return statsOf(message);
     },
     output: (id, store) => readOutput(bulk, id, store),
     execSync: (id, command, timeoutMs, maxBytes, signal) =>

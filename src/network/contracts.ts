@@ -69,6 +69,20 @@ export interface PreparedNetns {
   readonly tapName: string;
 }
 
+/** Totals since the interface was made. */
+export interface InterfaceCounters {
+  readonly name: string;
+  readonly received: TrafficCounters;
+  readonly sent: TrafficCounters;
+}
+
+export interface TrafficCounters {
+  readonly bytes: number;
+  readonly packets: number;
+  readonly errors: number;
+  readonly dropped: number;
+}
+
 export interface NetworkPort {
   /** From memory: the state of the CNI configuration and of its plugins' last STATUS. Never blocks. */
   status(): NetworkStatus;
@@ -78,6 +92,8 @@ export interface NetworkPort {
   attach(request: PodNetworkRequest, netns: PreparedNetns, signal: AbortSignal): Promise<PodNetwork>;
   /** CNI CHECK with the cached result; throws `failed_precondition` with the plugin's words. */
   check(sandboxId: string, signal: AbortSignal): Promise<void>;
+  /** Of the pod's CNI interface, by a process in its netns; undefined when that is gone. */
+  counters(pid: number): Promise<InterfaceCounters | undefined>;
   /** CNI DEL (with the cached result, if any), then removes tap and netns. Idempotent; works after a restart. */
   teardown(sandboxId: string): Promise<void>;
 }

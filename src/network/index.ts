@@ -14,6 +14,7 @@ import { capabilityArgs, cniArgs } from './cni/request.ts';
 import { hostInterfaces, podAddresses, resultDns } from './cni/result.ts';
 import type { Attachment, CniResult, PluginRunner } from './cni/types.ts';
 import type { NetworkPort, PodNetwork, PodNetworkRequest, PreparedNetns } from './contracts.ts';
+import { readCounters } from './counters.ts';
 import { hostGateways } from './gateway.ts';
 import { guestAddresses, guestRoutes } from './guest-interface.ts';
 import { readLink } from './link.ts';
@@ -57,6 +58,7 @@ export async function openNetwork(options: NetworkOptions): Promise<NetworkPort 
     attach: (request, netns, signal) =>
       traced('network: attach', () => mutex.run(request.sandboxId, () => attach(context, request, netns, signal))),
     check: (sandboxId, signal) => mutex.run(sandboxId, () => check(context, sandboxId, signal)),
+    counters: (pid) => readCounters(pid, INTERFACE),
     teardown: (sandboxId) =>
       traced('network: teardown', () => mutex.run(sandboxId, () => teardown(context, checkId(sandboxId)))),
     [Symbol.asyncDispose]: async () => monitor[Symbol.dispose](),

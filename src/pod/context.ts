@@ -3,17 +3,21 @@ import type { Config } from '../config/schema.ts';
 import type { ImagePort } from '../image/contracts.ts';
 import { KeyedMutex } from '../lib/async.ts';
 import type { Logger } from '../lib/logger.ts';
-import type { NetworkPort } from '../network/contracts.ts';
+import type { InterfaceCounters, NetworkPort } from '../network/contracts.ts';
 import type { StoragePort } from '../storage/contracts.ts';
 import type { Vm, VmPort } from '../vm/contracts.ts';
 import type { ContainerLog } from './log-writer.ts';
 import type { ContainerRecord, SandboxRecord } from './records.ts';
 import type { Registry } from './registry.ts';
+import { Sampler, type SandboxSamples } from './stats/sampler.ts';
 
 /** What lives while a sandbox is ready: none of it is in the store. */
 export interface LiveSandbox {
   readonly vm: Vm;
   readonly agent: AgentClient;
+  readonly samples: SandboxSamples;
+  /** what the node counts of its traffic; undefined when its interface is gone */
+  readonly counters: () => Promise<InterfaceCounters | undefined>;
   /** set by stop, so that the VM's end is no surprise */
   stopping: boolean;
 }
@@ -41,19 +45,22 @@ export interface PodContext {
   readonly imageHolds: Map<string, Disposable>;
   /** start, stop and remove of one sandbox or container one after the other */
   readonly locks: KeyedMutex;
+  readonly sampler: Sampler;
   /** the daemon ends: what is lost sight of goes on for the next one */
   closing: boolean;
 }
 
 export function makeContext(
-  parts: Omit<PodContext, 'liveSandboxes' | 'liveContainers' | 'imageHolds' | 'locks' | 'closing'>,
+  parts: Omit<PodContext, 'liveSandboxes' | 'liveContainers' | 'imageHolds' | 'locks' | 'sampler' | 'closing'>,
 ): PodContext {
+  const liveSandboxes = new Map<string, LiveSandbox>();
   return {
     ...parts,
-    liveSandboxes: new Map(),
+    liveSandboxes,
     liveContainers: new Map(),
     imageHolds: new Map(),
     locks: new KeyedMutex(),
+    sampler: new Sampler(() => liveSandboxes.values(), parts.log),
     closing: false,
   };
 }

@@ -5,6 +5,9 @@ import type { LinuxContainerResources__Output } from '../../proto/generated/runt
 import type { Mount__Output } from '../../proto/generated/runtime/runtime/v1/Mount.ts';
 import type { NamespaceOption__Output } from '../../proto/generated/runtime/runtime/v1/NamespaceOption.ts';
 import type { PodSandboxConfig__Output } from '../../proto/generated/runtime/runtime/v1/PodSandboxConfig.ts';
+import type { StatsService } from './stats/contracts.ts';
+
+export type * from './stats/contracts.ts';
 
 /** The CRI messages as proto-loader decodes them: snake_case, int64 as decimal strings, enums as names, bytes as Buffers. */
 export type PodSandboxConfig = PodSandboxConfig__Output;
@@ -189,4 +192,5 @@ export interface PodService extends AsyncDisposable {
   reopenLog(id: string): Promise<void>;
   /** The node's pod CIDRs, from UpdateRuntimeConfig; kept for CNI configurations that ask for them. */
   setPodCidr(cidr: string): void;
+  readonly stats: StatsService;
 }

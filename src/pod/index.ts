@@ -1,9 +1,10 @@
 import type { Store } from '../state/contracts.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { makeContext, type PodContext } from './context.ts';
-import type { ContainerFilter, PodService, SandboxFilter } from './contracts.ts';
+import type { PodService } from './contracts.ts';
 import { createContainer } from './create-container.ts';
 import { execSync } from './exec-sync.ts';
+import { listContainers, listSandboxes } from './lists.ts';
 import { containerView, sandboxView, type ContainerRecord, type SandboxRecord } from './records.ts';
 import { recover } from './recover.ts';
 import { Registry } from './registry.ts';
@@ -12,6 +13,7 @@ import { removeSandbox } from './remove-sandbox.ts';
 import { runSandbox } from './run-sandbox.ts';
 import { startContainer } from './start-container.ts';
 import { stopContainer } from './stop-container.ts';
+import { statsService } from './stats/index.ts';
 import { stopSandbox } from './stop-sandbox.ts';
 
 export type PodsOptions = Pick<
@@ -65,9 +67,11 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
       await live.log?.reopen();
     },
     setPodCidr,
+    stats: statsService(context),
     [Symbol.asyncDispose]: async () => {
       // VMs go on without the daemon; only its connections to them end
       context.closing = true;
+      context.sampler[Symbol.dispose]();
       const left = [...context.liveSandboxes.values()].map(async ({ agent, vm }) => {
         agent[Symbol.dispose]();
         await vm.disconnect();
@@ -76,31 +80,4 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
       await Promise.all([...context.liveContainers.values()].map(({ ended }) => ended));
     },
   };
-}
-
-function listSandboxes(context: PodContext, filter: SandboxFilter) {
-  return context.sandboxes
-    .entries()
-    .filter(([, record]) => record.state !== 'creating')
-    .map(([id, record]) => sandboxView(id, record))
-    .filter((view) => !filter.id || view.id.startsWith(filter.id))
-    .filter((view) => !filter.state || view.state === filter.state)
-    .filter((view) => hasLabels(view.labels, filter.labels))
-    .toArray();
-}
-
-function listContainers(context: PodContext, filter: ContainerFilter) {
-  return context.containers
-    .entries()
-    .filter(([, record]) => record.state !== 'creating')
-    .map(([id, record]) => containerView(id, record))
-    .filter((view) => !filter.id || view.id.startsWith(filter.id))
-    .filter((view) => !filter.sandboxId || view.sandboxId.startsWith(filter.sandboxId))
-    .filter((view) => !filter.state || view.state === filter.state)
-    .filter((view) => hasLabels(view.labels, filter.labels))
-    .toArray();
-}
-
-function hasLabels(labels: Readonly<Record<string, string>>, wanted: Readonly<Record<string, string>> = {}): boolean {
-  return Object.entries(wanted).every(([key, value]) => labels[key] === value);
 }

@@ -2,12 +2,19 @@ import type { AgentClient, AgentExit } from '../agent/contracts.ts';
 import type { Vm } from '../vm/contracts.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
 import { nowNs } from './records.ts';
+import { noSamples } from './stats/sampler.ts';
 
 const KILLED_EXIT_CODE = 137;
 
 /** From now on the sandbox is served; when its VM ends by itself, it and its containers are told so. */
 export function goLive(context: PodContext, id: string, vm: Vm, agent: AgentClient): LiveSandbox {
-  const live: LiveSandbox = { vm, agent, stopping: false };
+  const live: LiveSandbox = {
+    vm,
+    agent,
+    samples: noSamples(),
+    counters: () => context.network.counters(vm.record.pid),
+    stopping: false,
+  };
   context.liveSandboxes.set(id, live);
   void vm.exited.then(({ reason }) => {
     if (!context.closing && !live.stopping && context.liveSandboxes.get(id) === live) vmDied(context, id, live, reason);

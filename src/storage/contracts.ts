@@ -7,6 +7,8 @@ export interface ScratchDisk {
 }
 
 export interface StoragePort {
+  /** where the scratch disks are */
+  readonly directory: string;
   /** An empty ext4 of the configured size, as an overlay on the shared base. Undone by `removeScratch`. */
   createScratch(sandboxId: string, ownerUid: number, signal: AbortSignal): Promise<ScratchDisk>;
   /** Idempotent. */

@@ -39,6 +39,7 @@ export async function openStorage({ root, config, log }: StorageOptions): Promis
   log.debug({ directory }, 'scratch disk base is ready');
 
   return {
+    directory,
     createScratch: async (sandboxId, ownerUid, signal) => {
       const path = pathOf(sandboxId);
       try {

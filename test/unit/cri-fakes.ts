@@ -127,6 +127,13 @@ export function fakePods(changes: Partial<PodService> = {}): PodService {
     execSync: unexpected,
     reopenLog: unexpected,
     setPodCidr: unexpected,
+    stats: {
+      container: unexpected,
+      containers: unexpected,
+      sandbox: unexpected,
+      sandboxes: unexpected,
+      detailed: unexpected,
+    },
     [Symbol.asyncDispose]: () => Promise.resolve(),
     ...changes,
   };

@@ -15,6 +15,7 @@ import { recover } from '../../src/pod/recover.ts';
 import { Registry } from '../../src/pod/registry.ts';
 import { startContainer } from '../../src/pod/start-container.ts';
 import { stopContainer } from '../../src/pod/stop-container.ts';
+import { noSamples } from '../../src/pod/stats/sampler.ts';
 import { endContainers } from '../../src/pod/supervise.ts';
 import type { Collection } from '../../src/state/contracts.ts';
 import { fakeImages, image, recordingLog, type LogLine } from './cri-fakes.ts';
@@ -64,7 +65,13 @@ function contextWith(agent: Partial<AgentClient>): { readonly context: PodContex
     containers: new Registry<ContainerRecord>('container', inMemory(), unstored),
   });
   context.sandboxes.insert(POD, 'pod', useless<SandboxRecord>('record', { state: 'ready', logDirectory: '' }));
-  context.liveSandboxes.set(POD, { vm: useless('vm'), agent: useless('agent', agent), stopping: false });
+  context.liveSandboxes.set(POD, {
+    vm: useless('vm'),
+    agent: useless('agent', agent),
+    samples: noSamples(),
+    counters: async () => undefined,
+    stopping: false,
+  });
   return { context, logged };
 }
 

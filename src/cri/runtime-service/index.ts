@@ -5,11 +5,17 @@ import type { RpcKind } from '../call.ts';
 import type { CriServices } from '../options.ts';
 import { serverStream, type StreamRpc } from '../stream.ts';
 import { unary, type Rpc } from '../unary.ts';
+import { containerStats } from './container-stats.ts';
 import { containerStatus } from './container-status.ts';
 import { createContainer } from './create-container.ts';
 import { execSync } from './exec-sync.ts';
+import { listContainerStats } from './list-container-stats.ts';
 import { listContainers } from './list-containers.ts';
+import { listMetricDescriptors } from './list-metric-descriptors.ts';
+import { listPodSandboxMetrics } from './list-pod-sandbox-metrics.ts';
+import { listPodSandboxStats } from './list-pod-sandbox-stats.ts';
 import { listPodSandbox } from './list-pod-sandbox.ts';
+import { podSandboxStats } from './pod-sandbox-stats.ts';
 import { podSandboxStatus } from './pod-sandbox-status.ts';
 import { removeContainer } from './remove-container.ts';
 import { removePodSandbox } from './remove-pod-sandbox.ts';
@@ -20,7 +26,10 @@ import { startContainer } from './start-container.ts';
 import { status } from './status.ts';
 import { stopContainer } from './stop-container.ts';
 import { stopPodSandbox } from './stop-pod-sandbox.ts';
+import { streamContainerStats } from './stream-container-stats.ts';
 import { streamContainers } from './stream-containers.ts';
+import { streamPodSandboxMetrics } from './stream-pod-sandbox-metrics.ts';
+import { streamPodSandboxStats } from './stream-pod-sandbox-stats.ts';
 import { streamPodSandboxes } from './stream-pod-sandboxes.ts';
 import { updateRuntimeConfig } from './update-runtime-config.ts';
 import { version } from './version.ts';
@@ -49,6 +58,16 @@ export function runtimeService(services: CriServices, log: Logger): UntypedServi
     ContainerStatus: handle('read', containerStatus(services)),
     ListContainers: handle('read', listContainers(services)),
     StreamContainers: stream(streamContainers(services)),
+
+    ContainerStats: handle('read', containerStats(services)),
+    ListContainerStats: handle('read', listContainerStats(services)),
+    StreamContainerStats: stream(streamContainerStats(services)),
+    PodSandboxStats: handle('read', podSandboxStats(services)),
+    ListPodSandboxStats: handle('read', listPodSandboxStats(services)),
+    StreamPodSandboxStats: stream(streamPodSandboxStats(services)),
+    ListMetricDescriptors: handle('read', listMetricDescriptors()),
+    ListPodSandboxMetrics: handle('read', listPodSandboxMetrics(services)),
+    StreamPodSandboxMetrics: stream(streamPodSandboxMetrics(services)),
 
     ExecSync: handle('change', execSync(services)),
     ReopenContainerLog: handle('change', reopenContainerLog(services)),
