@@ -48,6 +48,7 @@ async function skopeo(args: readonly string[], options: SkopeoOptions): Promise<
 /** In order: the first pattern that matches skopeo's words decides. */
 const CAUSES: readonly (readonly [RegExp, ErrorCode, string?])[] = [
   [/no space left|disk quota exceeded/i, 'resource_exhausted', 'free space, or remove images that nobody needs'],
+  [/invalid reference format/i, 'invalid_argument'],
   [/is blocked in/i, 'permission_denied', 'registries.conf or the image.registry settings block this registry'],
   [/Source image rejected|policy\.json/i, 'failed_precondition', 'see /etc/containers/policy.json'],
   [
@@ -75,7 +76,9 @@ function fatalMessage(stderr: string): string {
   const lines = stderr.trim().split('\n');
   const line = lines.findLast((text) => text.includes('level=fatal')) ?? lines.at(-1) ?? '';
   const quoted = /msg=("(?:[^"\\]|\\.)*")/.exec(line)?.[1];
-  return (quoted === undefined ? line : unquote(quoted)).replaceAll(/\s+/g, ' ').trim() || 'skopeo failed silently';
+  const said = (quoted === undefined ? line : unquote(quoted)).replaceAll(/\s+/g, ' ').trim();
+  // it puts this before whatever the registry answered, to names that are well-formed
+  return said.replace(/^Error parsing image name "[^"]*": /, '') || 'skopeo failed silently';
 }
 
 function unquote(quoted: string): string {

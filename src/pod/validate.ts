@@ -38,6 +38,10 @@ export function validateSandbox(
   validateDns(config);
   refuseHostNamespaces(config.linux?.security_context?.namespace_options);
   for (const mapping of config.port_mappings) validatePort(mapping);
+  for (const field of ['memory_limit_in_bytes', 'cpu_shares', 'cpu_period'] as const) {
+    const limit = config.linux?.resources?.[field] ?? '0';
+    if (Number(limit) < 0) refuse(`config.linux.resources.${field}`, `${limit} is negative`);
+  }
 }
 
 function validateHostname(hostname: string): void {

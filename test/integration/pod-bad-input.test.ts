@@ -76,6 +76,7 @@ describe('requests that cannot be met', { skip }, () => {
       [{ port_mappings: [{ host_port: 80, container_port: -1 }] }, /port_mappings.*container_port/],
       [{ annotations: { 'kubernetes.io/ingress-bandwidth': 'fast' } }, /ingress-bandwidth/],
       [{ log_directory: 'relative' }, /config\.log_directory/],
+      [{ linux: { resources: { memory_limit_in_bytes: '-4' } } }, /linux\.resources\.memory_limit_in_bytes.*negative/],
     ];
     for (const [overrides, details, handler] of cases) {
       await assert.rejects(runPod(overrides, handler), { code: status.INVALID_ARGUMENT, details }, String(details));

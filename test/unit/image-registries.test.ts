@@ -79,6 +79,7 @@ describe('what skopeo says', () => {
     ['not_found', 'reading manifest 1 in a.test/x: name unknown: repository name not known to registry'],
     ['permission_denied', 'reading manifest: unauthorized: authentication required'],
     ['permission_denied', 'requested access to the resource is denied'],
+    ['invalid_argument', 'invalid reference format: repository name must be lowercase'],
     ['permission_denied', 'registry a.test is blocked in /etc/containers/registries.conf'],
     ['failed_precondition', 'Source image rejected: Running image docker://a.test/x is rejected by policy.'],
     [
@@ -103,6 +104,12 @@ describe('what skopeo says', () => {
       assert.equal(error.message, `cannot pull a.test/x:1: ${words}`);
     });
   }
+
+  it('is told without what skopeo believes of the name', () => {
+    const words = 'Error parsing image name "docker://a.test/x:1": reading manifest 1 in a.test/x: manifest unknown';
+    const error = skopeoError('a.test/x:1', `time="2026" level=fatal msg=${JSON.stringify(words)}\n`);
+    assert.equal(error.message, 'cannot pull a.test/x:1: reading manifest 1 in a.test/x: manifest unknown');
+  });
 
   it('stays readable when it is not what we know', () => {
     assert.equal(skopeoError('x', '').message, 'cannot pull x: skopeo failed silently');
