@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { createServer, type Server } from 'node:http';
+import { createServer, type Server, type ServerOptions } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import { isIPv6, type Socket } from 'node:net';
 import { CaissonError, describeError } from '../lib/errors.ts';
@@ -47,18 +47,18 @@ async function createHttpServer({ tls }: StreamingOptions): Promise<Server> {
     requestTimeout: REQUEST_TIMEOUT_MS,
     connectionsCheckingInterval: REQUEST_TIMEOUT_MS / 2,
   };
-  const server = tls
-    ? createTlsServer({ ...options, ...(await readPair(tls)), handshakeTimeout: REQUEST_TIMEOUT_MS })
-    : createServer(options);
+  const server = tls ? await createWithTls(tls, options) : createServer(options);
   server.maxConnections = MAX_CONNECTIONS;
   return server;
 }
 
-async function readPair({ certFile, keyFile }: { readonly certFile: string; readonly keyFile: string }) {
+async function createWithTls(tls: NonNullable<StreamingOptions['tls']>, options: ServerOptions): Promise<Server> {
+  const { certFile, keyFile } = tls;
   try {
-    return { cert: await readFile(certFile), key: await readFile(keyFile) };
+    const pair = { cert: await readFile(certFile), key: await readFile(keyFile) };
+    return createTlsServer({ ...options, ...pair, handshakeTimeout: REQUEST_TIMEOUT_MS });
   } catch (error) {
-    throw new CaissonError('failed_precondition', `cannot read the TLS files of streams: ${describeError(error)}`, {
+    throw new CaissonError('failed_precondition', `cannot use the TLS files of streams: ${describeError(error)}`, {
       cause: error,
       hint: 'streaming.tls_cert and streaming.tls_key name them',
     });

@@ -20,7 +20,12 @@ export function acceptWebSocket(
     perMessageDeflate: false,
     maxPayload: MAX_MESSAGE,
     closeTimeout: SLOW_READER_MS,
-    handleProtocols: () => protocol || false,
   };
-  new WebSocketServer(options).handleUpgrade(request, socket, head, onOpen);
+  const server = new WebSocketServer(options);
+  // ws knows no protocols with a slash in their names, such as SPDY/3.1+portforward.k8s.io: it never sees them
+  delete request.headers['sec-websocket-protocol'];
+  if (protocol !== '') {
+    server.on('headers', (headers: string[]) => headers.push(`Sec-WebSocket-Protocol: ${protocol}`));
+  }
+  server.handleUpgrade(request, socket, head, onOpen);
 }

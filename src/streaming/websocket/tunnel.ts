@@ -35,8 +35,13 @@ export class WebSocketTunnel extends Duplex {
   }
 
   override _final(done: () => void): void {
+    if (this.#socket.readyState === this.#socket.CLOSED) {
+      done();
+      return;
+    }
+    // the client answers first; what is closed at once may be reset on its way
+    this.#socket.once('close', () => done());
     this.#socket.close(NORMAL_CLOSURE);
-    done();
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {

@@ -1,6 +1,7 @@
 /** A SPDY/3.1 client as plain as it gets: every frame as it comes, nothing answered by itself. */
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { constants, createDeflate, createInflate, type Deflate, type Inflate } from 'node:zlib';
 import { HEADER_DICTIONARY } from '../../../src/streaming/spdy/dictionary.ts';
 
@@ -39,6 +40,8 @@ export async function connectSpdy(url: string, protocols: readonly string[]): Pr
 export async function upgrade(url: string, headers: readonly string[], method = 'POST') {
   const { hostname, port, pathname, search } = new URL(url);
   const socket = connect(Number(port), hostname);
+  // that the server resets what it closes shows elsewhere
+  socket.on('error', () => undefined);
   socket.write(`${method} ${pathname}${search} HTTP/1.1\r\nHost: ${hostname}\r\n${headers.join('\r\n')}\r\n\r\n`);
   let received = Buffer.alloc(0);
   for (;;) {
@@ -49,8 +52,8 @@ export async function upgrade(url: string, headers: readonly string[], method = 
   }
 }
 
-export class SpdyClient {
-  readonly socket: Socket;
+export class SpdyClient<Transport extends Duplex = Socket> {
+  readonly socket: Transport;
   /** head of the HTTP answer */
   readonly answer: string;
   /** all so far; those of streams that were collected have gone */
@@ -61,7 +64,7 @@ export class SpdyClient {
   #nextId = 1;
   #woken: (() => void)[] = [];
 
-  constructor(socket: Socket, answer: string, rest: Buffer) {
+  constructor(socket: Transport, answer: string, rest: Buffer) {
     this.socket = socket;
     this.answer = answer;
     this.#bytes = rest;
