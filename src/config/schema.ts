@@ -87,7 +87,7 @@ export const configSchema = z.strictObject({
   streaming: z
     .strictObject({
       address: z.string().min(1).default('127.0.0.1').describe('where exec, attach and port-forward are served'),
-      port: z.int().min(0).max(65_535).default(0).describe('0: any free one'),
+      port: z.int().min(0).max(65_535).default(0).describe('0 for a free one'),
       idle_timeout_s: z
         .int()
         .min(0)

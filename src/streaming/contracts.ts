@@ -5,7 +5,7 @@ import type { StreamService, StreamsWanted } from '../pod/contracts.ts';
 export interface StreamingOptions {
   /** an address of this host; the URLs name it */
   readonly address: string;
-  /** 0: any free one */
+  /** 0 for a free one */
   readonly port: number;
   /** PEM files; plain HTTP without */
   readonly tls?: { readonly certFile: string; readonly keyFile: string };
