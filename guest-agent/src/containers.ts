@@ -7,6 +7,7 @@ import { containerPaths, paths } from './paths.ts';
 import { mountRootfs, unmountRootfs } from './rootfs.ts';
 import { forgetWritten } from './stats/written.ts';
 import { resolveUser, type ResolvedUser, type UserRequest } from './users.ts';
+import { prepareVolumes, releaseVolumes, type VolumeRequest } from './volumes.ts';
 import { parseSpec, placeInGuest, type OciSpec } from './spec.ts';
 
 export interface ExitReport {
@@ -49,6 +50,7 @@ export interface CreateRequest {
   readonly ociSpec: string;
   readonly user: UserRequest;
   readonly stdin: boolean;
+  readonly volumes: readonly VolumeRequest[];
 }
 
 export async function createContainer(request: CreateRequest): Promise<ResolvedUser> {
@@ -59,7 +61,8 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
   try {
     const rootfs = await mountRootfs(id, request.layerSerials);
     const user = await resolveUser(rootfs, request.user);
-    const spec = placeInGuest(parseSpec(request.ociSpec), rootfs, user);
+    const sources = await prepareVolumes(id, request.volumes);
+    const spec = placeInGuest(parseSpec(request.ociSpec), rootfs, user, sources);
     await writeFile(containerPaths(id).spec, JSON.stringify(spec));
     const { promise: exited, resolve: resolveExit } = Promise.withResolvers<ExitReport>();
     const output = new ContainerOutput();
@@ -76,6 +79,7 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
     });
     return user;
   } catch (error) {
+    releaseVolumes(id);
     await unmountRootfs(id);
     throw error;
   }
@@ -106,6 +110,8 @@ async function finish(container: Container, code: number): Promise<void> {
   const oomKills = (await cgroupCounters(cgroup, 'memory.events')).get('oom_kill') ?? 0;
   // without a pid namespace of its own the first process leaves its children behind, and them its pipes
   await killCgroup(cgroup);
+  // the host can let go of its volumes as soon as it hears of the end
+  releaseVolumes(container.id);
   container.exit = { code, finishedAtNs: BigInt(Date.now()) * 1_000_000n, oomKilled: oomKills > 0 && code !== 0 };
   container.resolveExit(container.exit);
 }
@@ -158,6 +164,7 @@ export async function removeContainer(id: string): Promise<void> {
     await crunDelete(id);
   }
   container.output.close();
+  releaseVolumes(id);
   await unmountRootfs(id);
   forgetWritten(`${containerPaths(id).writable}/upper`);
   containers.delete(id);

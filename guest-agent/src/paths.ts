@@ -6,6 +6,8 @@ export const paths = {
   resolvConf: '/run/caisson/resolv.conf',
   hosts: '/run/caisson/hosts',
   hostname: '/run/caisson/hostname',
+  volumes: '/run/caisson/volumes',
+  images: '/run/caisson/images',
   cgroups: '/sys/fs/cgroup',
   containerCgroups: '/sys/fs/cgroup/caisson',
   crunRoot: '/run/crun',

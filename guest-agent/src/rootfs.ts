@@ -27,7 +27,8 @@ export async function unmountRootfs(id: string): Promise<void> {
   await rm(home, { recursive: true, force: true });
 }
 
-function mountLayer(serial: string): Promise<string> {
+/** Mounts the layer unless it is; returns where. */
+export function mountLayer(serial: string): Promise<string> {
   const known = layers.get(serial);
   if (known) return known;
   const mounted = mountNew(serial, layerPath(layerCount++));

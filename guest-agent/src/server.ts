@@ -8,12 +8,15 @@ import type { ProtoGrpcType } from '../../proto/generated/agent/agent.ts';
 import type { AgentHandlers } from '../../proto/generated/agent/caisson/agent/v1/Agent.ts';
 import type { ContainerInfo } from '../../proto/generated/agent/caisson/agent/v1/ContainerInfo.ts';
 import type { Exit } from '../../proto/generated/agent/caisson/agent/v1/Exit.ts';
+import type { Volume__Output } from '../../proto/generated/agent/caisson/agent/v1/Volume.ts';
+import { CaissonError } from '../../src/lib/errors.ts';
 import * as containers from './containers.ts';
 import { execSync } from './exec.ts';
 import { fail, unary } from './handlers.ts';
 import type { OutputReader } from './output.ts';
 import { configureSandbox, isConfigured } from './sandbox.ts';
 import { readStats } from './stats/index.ts';
+import type { VolumeRequest } from './volumes.ts';
 
 export const AGENT_VERSION = '0.1.0';
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
@@ -69,6 +72,7 @@ const handlers: AgentHandlers = {
         strictGroups: user?.strict_groups ?? false,
       },
       stdin: request.stdin,
+      volumes: request.volumes.map(volumeRequest),
     });
     return { user: { uid: resolved.uid, gid: resolved.gid, supplemental_groups: [...resolved.supplementalGroups] } };
   }),
@@ -128,6 +132,14 @@ const handlers: AgentHandlers = {
     );
   },
 };
+
+function volumeRequest({ source, kind, shared, image }: Volume__Output): VolumeRequest {
+  if (kind === 'image' && image) return { source, kind, layerSerials: image.layer_serials, subPath: image.sub_path };
+  if (kind === 'shared' && shared !== undefined) return { source, kind, number: shared };
+  throw new CaissonError('unimplemented', 'this guest image is older than the daemon: it does not know such volumes', {
+    hint: 'run bin/caisson image build',
+  });
+}
 
 function containerInfo(container: containers.Container): ContainerInfo {
   return {

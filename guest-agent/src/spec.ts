@@ -23,8 +23,8 @@ const podFiles: Readonly<Record<string, string>> = {
   'caisson:shm': paths.shm,
 };
 
-const podFile = (source = ''): { source?: string } => {
-  const path = podFiles[source];
+const podFile = (source: string, volumes: ReadonlyMap<string, string>): { source?: string } => {
+  const path = volumes.get(source) ?? podFiles[source];
   return path === undefined ? {} : { source: path };
 };
 
@@ -33,14 +33,19 @@ export function parseSpec(json: string): OciSpec {
   return JSON.parse(json) as OciSpec;
 }
 
-/** Fills in what only the guest knows: the root's path, the user's ids and home, sources of the pod's own files. */
-export function placeInGuest(spec: OciSpec, rootfs: string, user: ResolvedUser): OciSpec {
+/** Fills in what only the guest knows: the root's path, the user's ids and home, sources of the pod's files and volumes. */
+export function placeInGuest(
+  spec: OciSpec,
+  rootfs: string,
+  user: ResolvedUser,
+  volumes: ReadonlyMap<string, string>,
+): OciSpec {
   const env = spec.process.env;
   const home = user.home !== undefined && !env.some((entry) => entry.startsWith('HOME=')) ? [`HOME=${user.home}`] : [];
   return {
     ...spec,
     root: { ...(spec['root'] as object), path: rootfs },
-    mounts: spec.mounts.map((mount) => ({ ...mount, ...podFile(mount.source) })),
+    mounts: spec.mounts.map((mount) => ({ ...mount, ...podFile(mount.source ?? '', volumes) })),
     process: {
       ...spec.process,
       env: [...env, ...home],

@@ -29,12 +29,26 @@ export interface UserSettings {
   readonly strictGroups: boolean;
 }
 
+/** Something that the guest shall make mountable under the name `source`. */
+export type GuestVolume =
+  /** `number` of the container's bind in the pod's share */
+  | { readonly source: string; readonly kind: 'shared'; readonly number: number }
+  | {
+      readonly source: string;
+      readonly kind: 'image';
+      /** bottom first */
+      readonly layerSerials: readonly string[];
+      /** relative; empty: all of it */
+      readonly subPath: string;
+    };
+
 export interface ContainerSettings {
   readonly id: string;
   /** bottom first */
   readonly layerSerials: readonly string[];
   /** an OCI runtime spec */
   readonly ociSpec: object;
+  readonly volumes: readonly GuestVolume[];
   readonly user: UserSettings;
   readonly stdin: boolean;
 }

@@ -10,10 +10,11 @@ import type { RemoveContainerResponse__Output } from '../../proto/generated/agen
 import type { SignalContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/SignalContainerResponse.ts';
 import type { StartContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/StartContainerResponse.ts';
 import type { WaitContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/WaitContainerResponse.ts';
+import type { Volume } from '../../proto/generated/agent/caisson/agent/v1/Volume.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { loadProto } from '../lib/grpc/load.ts';
 import { traced } from '../lib/trace.ts';
-import type { AgentClient, AgentExit, SandboxSettings } from './contracts.ts';
+import type { AgentClient, AgentExit, GuestVolume, SandboxSettings } from './contracts.ts';
 import { statsOf } from './stats.ts';
 import { readOutput, runExec } from './streams.ts';
 import { agentError } from './status.ts';
@@ -65,6 +66,7 @@ export function connectAgent(socketPath: string): AgentClient {
           strict_groups: user.strictGroups,
         },
         stdin: settings.stdin,
+        volumes: settings.volumes.map(volumeMessage),
       };
       const { user: resolved } = await unary<CreateContainerResponse__Output>(
         'CreateContainer',
@@ -197,6 +199,12 @@ function sandboxMessage(settings: SandboxSettings) {
     scratch_serial: settings.scratchSerial,
     shm_size_bytes: String(settings.shmSizeBytes),
   };
+}
+
+function volumeMessage(volume: GuestVolume): Volume {
+  const { source } = volume;
+  if (volume.kind === 'shared') return { source, shared: volume.number };
+  return { source, image: { layer_serials: [...volume.layerSerials], sub_path: volume.subPath } };
 }
 
 function agentExit(exit: Exit__Output): AgentExit {

@@ -9,6 +9,7 @@ import { openNetwork } from '../network/index.ts';
 import { openPods } from '../pod/index.ts';
 import { openSettings, openStore } from '../state/index.ts';
 import { openStorage } from '../storage/index.ts';
+import { openVolumes } from '../storage/volumes/index.ts';
 import type { VmPort } from '../vm/contracts.ts';
 import { openVms } from '../vm/index.ts';
 import { caissonVersion } from './context.ts';
@@ -43,6 +44,7 @@ export async function startDaemon(config: Config, log: Logger): Promise<AsyncDis
     config: config.storage,
     log: log.child({ component: 'storage' }),
   });
+  const volumes = await openVolumes({ stateDir: config.state, config: config.storage });
   const vms = stack.use(
     await openVms({
       config: config.vm,
@@ -56,6 +58,7 @@ export async function startDaemon(config: Config, log: Logger): Promise<AsyncDis
       images,
       network,
       storage,
+      volumes,
       vms,
       connectAgent,
       store,
@@ -71,7 +74,7 @@ export async function startDaemon(config: Config, log: Logger): Promise<AsyncDis
       network: () => network.status(),
       runtime: () => runtimeState(config, vms),
       containerFs: () => storage.usage(),
-      features: { recursiveReadOnlyMounts: false, userNamespaces: false, supplementalGroupsPolicy: true },
+      features: { recursiveReadOnlyMounts: true, userNamespaces: false, supplementalGroupsPolicy: true },
       version: caissonVersion(),
       log: log.child({ component: 'cri' }),
     }),

@@ -101,6 +101,11 @@ export const configSchema = z.strictObject({
   storage: z
     .strictObject({
       scratch_size_mib: z.int().min(64).default(10_240).describe('writable disk of a pod; grows as it is written'),
+      virtiofsd: z
+        .string()
+        .startsWith('/')
+        .default('/usr/libexec/virtiofsd')
+        .describe('shows volumes to the guests; absolute, because Debian has it outside of PATH'),
     })
     .prefault({}),
 });

@@ -16,17 +16,17 @@ export interface DetachedProcess {
   readonly exited: Promise<string>;
 }
 
-/** Starts a process in a session of its own, which goes on when the daemon ends; stdout and stderr go to `logFile`;
- * `inherit` are descriptors of ours that become its 3, 4, ... */
+/** Starts a process in a session of its own, which goes on when the daemon ends; stdout and stderr go to `log`, a file
+ * or a descriptor; `inherit` are descriptors of ours that become its 3, 4, ... */
 export async function startDetached(
   command: string,
   args: readonly string[],
-  logFile: string,
+  log: string | number,
   inherit: readonly number[] = [],
 ): Promise<DetachedProcess> {
-  const log = openSync(logFile, 'a', 0o600);
+  const output = typeof log === 'number' ? log : openSync(log, 'a', 0o600);
   try {
-    const child = spawn(command, args, { detached: true, stdio: ['ignore', log, log, ...inherit], cwd: '/' });
+    const child = spawn(command, args, { detached: true, stdio: ['ignore', output, output, ...inherit], cwd: '/' });
     const exited = new Promise<string>((resolve) => {
       child.once('exit', (code, signal) => resolve(signal ? `signal ${signal}` : `exit code ${code}`));
     });
@@ -39,7 +39,7 @@ export async function startDetached(
     if (pid === undefined) throw new CaissonError('internal', `${command} has no pid`);
     return { identity: { pid, startTicks: (await startTicks(pid)) ?? '' }, exited };
   } finally {
-    closeSync(log);
+    if (output !== log) closeSync(output);
   }
 }
 

@@ -4,7 +4,7 @@ import type { ImagePort } from '../image/contracts.ts';
 import { KeyedMutex } from '../lib/async.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { InterfaceCounters, NetworkPort } from '../network/contracts.ts';
-import type { StoragePort } from '../storage/contracts.ts';
+import type { StoragePort, VolumePort, VolumeShare } from '../storage/contracts.ts';
 import type { Vm, VmPort } from '../vm/contracts.ts';
 import type { ContainerLog } from './log-writer.ts';
 import type { ContainerRecord, SandboxRecord } from './records.ts';
@@ -20,6 +20,8 @@ export interface LiveSandbox {
   readonly counters: () => Promise<InterfaceCounters | undefined>;
   /** set by stop, so that the VM's end is no surprise */
   stopping: boolean;
+  /** once a container has had volumes, or while that is being prepared */
+  share: Promise<VolumeShare> | undefined;
 }
 
 export interface LiveContainer {
@@ -35,6 +37,7 @@ export interface PodContext {
   readonly images: ImagePort;
   readonly network: NetworkPort;
   readonly storage: StoragePort;
+  readonly volumes: VolumePort;
   readonly vms: VmPort;
   readonly connectAgent: (socketPath: string) => AgentClient;
   readonly sandboxes: Registry<SandboxRecord>;

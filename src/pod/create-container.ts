@@ -1,16 +1,19 @@
 import { join } from 'node:path';
 import type { UserSettings } from '../agent/contracts.ts';
-import type { Image, ImageLayer } from '../image/contracts.ts';
+import type { Image } from '../image/contracts.ts';
 import { orAborted } from '../lib/async.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { newId } from '../lib/ids.ts';
 import { annotate, traced } from '../lib/trace.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
+import { attachLayers, holdImages, layerSerial } from './layers.ts';
 import type { ContainerConfig, PodSandboxConfig } from './contracts.ts';
+import { planMounts } from './mounts.ts';
 import { containerName } from './names.ts';
 import { ociSpec, processArgs } from './oci-spec.ts';
 import { nowNs, type ContainerRecord, type SandboxRecord } from './records.ts';
 import { stopSignalNumber } from './signals.ts';
+import { bindVolumes, releaseVolumes } from './volumes.ts';
 import { validateContainer, type ValidContainerConfig } from './validate.ts';
 
 /** Prepares a container in the sandbox's VM; nothing runs yet. Returns its id; a failure leaves nothing behind. */
@@ -33,7 +36,9 @@ export async function createContainer(
   }
   const id = newId();
   annotate({ containerId: id });
+  await using plan = await planMounts(context, config);
   const spec = ociSpec({
+    mounts: plan.mounts,
     containerId: id,
     config,
     sandboxConfig: sandboxConfig ?? { hostname: '' },
@@ -43,12 +48,16 @@ export async function createContainer(
   context.containers.insert(id, containerName(sandboxId, config), record);
   await using undo = new AsyncDisposableStack();
   undo.defer(() => context.containers.delete(id));
-  const hold = undo.use(context.images.hold(image.id));
-  await traced('vm: plug layer disks', () => attachLayers(live, image.layers, signal));
+  const hold = undo.use(holdImages(context, [image, ...plan.images]));
+  const layers = [image, ...plan.images].flatMap((one) => one.layers);
+  await traced('vm: plug layer disks', () => attachLayers(live, layers, signal));
+  undo.defer(() => releaseVolumes(context, sandboxId, id));
+  await traced('volumes: bind', () => bindVolumes(context, sandboxId, live, id, plan.binds, signal));
   const settings = {
     id,
     layerSerials: image.layers.map(layerSerial),
     ociSpec: spec,
+    volumes: plan.volumes,
     user: userSettings(config, image),
     stdin: config.stdin,
   };
@@ -83,15 +92,6 @@ function requireImage(context: PodContext, config: ValidContainerConfig): Image 
   const image = context.images.find(name);
   if (!image) throw new CaissonError('not_found', `config.image: image ${JSON.stringify(name)} has not been pulled`);
   return image;
-}
-
-/** A disk's serial has at most 26 characters: the guest finds a layer by the start of its diff id. */
-const layerSerial = ({ diffId }: ImageLayer): string => diffId.slice('sha256:'.length).slice(0, 24);
-
-async function attachLayers(live: LiveSandbox, layers: readonly ImageLayer[], signal: AbortSignal): Promise<void> {
-  const unique = new Map(layers.map((layer) => [layerSerial(layer), layer.path]));
-  for (const [serial, path] of unique)
-    await live.vm.attachDisk({ serial, path, format: 'raw', readOnly: true }, signal);
 }
 
 function userSettings(config: ContainerConfig, image: Image): UserSettings {

@@ -4,6 +4,7 @@ import { withTimeout } from '../lib/async.ts';
 import type { PodContext } from './context.ts';
 import type { ContainerLog } from './log-writer.ts';
 import { recordExit } from './supervise.ts';
+import { releaseVolumes } from './volumes.ts';
 
 /** how long the last output of an ended container is waited for */
 const DRAIN_MS = 5000;
@@ -37,7 +38,10 @@ async function follow(context: PodContext, id: string, agent: AgentClient, log: 
   }
   const leaving = exit === undefined && context.closing;
   await (leaving ? log?.leave() : log?.end())?.catch(warn('the last output of a container could not be logged'));
-  if (exit) recordExit(context, id, exit);
+  if (!exit) return;
+  recordExit(context, id, exit);
+  // as other runtimes: the node can unmount what an ended container has used
+  if (context.containers.has(id)) await releaseVolumes(context, context.containers.get(id).sandboxId, id);
 }
 
 /** A log that cannot be written, as on a full disk, costs lines: the container must not stand still for it. */

@@ -18,7 +18,7 @@ import { stopSandbox } from './stop-sandbox.ts';
 
 export type PodsOptions = Pick<
   PodContext,
-  'config' | 'log' | 'images' | 'network' | 'storage' | 'vms' | 'connectAgent'
+  'config' | 'log' | 'images' | 'network' | 'storage' | 'volumes' | 'vms' | 'connectAgent'
 > & {
   readonly store: Store;
   readonly setPodCidr: (cidr: string) => void;
@@ -72,9 +72,10 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
       // VMs go on without the daemon; only its connections to them end
       context.closing = true;
       context.sampler[Symbol.dispose]();
-      const left = [...context.liveSandboxes.values()].map(async ({ agent, vm }) => {
+      const left = [...context.liveSandboxes.values()].map(async ({ agent, vm, share }) => {
         agent[Symbol.dispose]();
         await vm.disconnect();
+        await share?.then((started) => started.disconnect());
       });
       await Promise.all(left);
       await Promise.all([...context.liveContainers.values()].map(({ ended }) => ended));

@@ -1,5 +1,7 @@
+import { posix } from 'node:path';
 import type { ImageConfig } from '../image/contracts.ts';
 import type { ContainerConfig, PodSandboxConfig } from './contracts.ts';
+import type { SpecMount } from './mounts.ts';
 import { capabilitySets } from './oci-capabilities.ts';
 import { ociResources } from './oci-resources.ts';
 
@@ -29,6 +31,8 @@ export interface OciSpecInput {
   readonly config: ContainerConfig;
   readonly sandboxConfig: Pick<PodSandboxConfig, 'hostname'>;
   readonly image: ImageConfig;
+  /** what the config's mounts come to */
+  readonly mounts: readonly SpecMount[];
 }
 
 /**
@@ -55,7 +59,7 @@ export function ociSpec(input: OciSpecInput): object {
       oomScoreAdj: clampOomScore(resources?.oom_score_adj),
       rlimits: [{ type: 'RLIMIT_NOFILE', soft: OPEN_FILES, hard: OPEN_FILES }],
     },
-    mounts: mounts(privileged),
+    mounts: mounts(privileged, input.mounts),
     annotations: { 'io.kubernetes.cri.container-type': 'container' },
     linux: {
       cgroupsPath: `/caisson/${input.containerId}`,
@@ -94,7 +98,21 @@ function namespaces(config: ContainerConfig): object[] {
   return [...own, { type: 'mount' }, { type: 'cgroup' }];
 }
 
-function mounts(privileged: boolean): object[] {
+/** The caller's mounts take the place of ours at the same path; ours come first, so that none hides theirs. */
+function mounts(privileged: boolean, asked: readonly SpecMount[]): object[] {
+  const taken = new Set(asked.map(({ destination }) => posix.resolve(destination)));
+  const free = ({ destination }: StandardMount): boolean => !taken.has(destination);
+  return [...standardMounts(privileged).filter(free), ...asked.map((mount) => ({ type: 'bind', ...mount }))];
+}
+
+interface StandardMount {
+  readonly destination: string;
+  readonly type: string;
+  readonly source: string;
+  readonly options: readonly string[];
+}
+
+function standardMounts(privileged: boolean): StandardMount[] {
   const sealed = ['nosuid', 'noexec', 'nodev'];
   const readOnly = privileged ? 'rw' : 'ro';
   return [

@@ -1,10 +1,12 @@
 import type { AgentClient } from '../agent/contracts.ts';
-import { describeError } from '../lib/errors.ts';
-import type { PodContext } from './context.ts';
+import { CaissonError, describeError } from '../lib/errors.ts';
+import type { LiveSandbox, PodContext } from './context.ts';
+import { holdImages } from './layers.ts';
 import { ContainerLog } from './log-writer.ts';
-import { nowNs, type SandboxRecord } from './records.ts';
+import { nowNs, type ContainerRecord, type SandboxRecord } from './records.ts';
 import { followContainer } from './follow-container.ts';
 import { endContainers, goLive, recordExit } from './supervise.ts';
+import { releaseVolumes, watchShare } from './volumes.ts';
 
 const AGENT_ANSWER_MS = 15_000;
 
@@ -15,7 +17,7 @@ const AGENT_ANSWER_MS = 15_000;
 export async function recover(context: PodContext): Promise<void> {
   for (const [id, record] of [...context.containers.entries()])
     if (record.state === 'creating') context.containers.delete(id);
-  for (const [id, record] of context.containers.entries()) holdImage(context, id, record.imageId);
+  for (const [id, record] of context.containers.entries()) holdImagesOf(context, id, record);
   await Promise.all([...context.sandboxes.entries()].map(([id, record]) => recoverSandbox(context, id, record)));
 }
 
@@ -34,6 +36,7 @@ async function recoverSandbox(context: PodContext, id: string, record: SandboxRe
 async function undoHalfMade(context: PodContext, id: string, record: SandboxRecord): Promise<void> {
   await context.vms.discard(id, record.vm ?? undefined);
   await context.storage.removeScratch(id);
+  await context.volumes.discard(id);
   await context.network.teardown(id);
   context.sandboxes.delete(id);
 }
@@ -45,7 +48,8 @@ async function adopt(context: PodContext, id: string, record: SandboxRecord): Pr
     return endContainers(context, id, 'VMDied', 'the VM ended while the runtime was down');
   }
   const agent = context.connectAgent(vm.agentSocket);
-  goLive(context, id, vm, agent);
+  const live = goLive(context, id, vm, agent);
+  await adoptShare(context, id, live);
   const { containers } = await agent.info(AbortSignal.timeout(AGENT_ANSWER_MS));
   for (const { id: containerId, started, exit } of containers) {
     if (!context.containers.has(containerId)) {
@@ -59,7 +63,28 @@ async function adopt(context: PodContext, id: string, record: SandboxRecord): Pr
     await resume(context, containerId, agent);
     if (exit) await context.liveContainers.get(containerId)?.ended;
   }
+  await releaseUnknownVolumes(context, id);
   markLost(context, id, new Set(containers.map((container) => container.id)));
+}
+
+/** A pod whose virtiofsd has ended while nobody looked hangs at its volumes. */
+async function adoptShare(context: PodContext, id: string, live: LiveSandbox): Promise<void> {
+  const share = await context.volumes.adopt(id);
+  if (share) {
+    live.share = Promise.resolve(share);
+    watchShare(context, id, live, share);
+  } else if (await context.volumes.exists(id)) {
+    throw new CaissonError('unavailable', 'virtiofsd has ended while the runtime was down: the volumes are lost');
+  }
+}
+
+/** Of a create that the earlier daemon did not finish, or of containers that have ended since. */
+async function releaseUnknownVolumes(context: PodContext, id: string): Promise<void> {
+  const share = await context.liveSandboxes.get(id)?.share;
+  for (const containerId of (await share?.containers()) ?? []) {
+    const record = context.containers.has(containerId) ? context.containers.get(containerId) : undefined;
+    if (record?.state !== 'running' && record?.state !== 'created') await releaseVolumes(context, id, containerId);
+  }
 }
 
 async function resume(context: PodContext, id: string, agent: AgentClient): Promise<void> {
@@ -75,9 +100,12 @@ function markLost(context: PodContext, sandboxId: string, known: ReadonlySet<str
   }
 }
 
-function holdImage(context: PodContext, id: string, imageId: string): void {
+function holdImagesOf(context: PodContext, id: string, record: ContainerRecord): void {
+  const inVolumes = record.mounts.flatMap(({ image }) =>
+    image?.image ? (context.images.find(image.image) ?? []) : [],
+  );
   try {
-    context.imageHolds.set(id, context.images.hold(imageId));
+    context.imageHolds.set(id, holdImages(context, [{ id: record.imageId }, ...inVolumes]));
   } catch (error) {
     context.log.warn({ err: error, containerId: id }, 'the image of a container is gone');
   }

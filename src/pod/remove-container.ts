@@ -1,5 +1,6 @@
 import type { PodContext } from './context.ts';
 import { stopContainer } from './stop-container.ts';
+import { releaseVolumes } from './volumes.ts';
 
 /** Kills the container if it runs, deletes its files in the guest and frees its name. Idempotent. */
 export async function removeContainer(context: PodContext, id: string): Promise<void> {
@@ -12,6 +13,7 @@ export async function removeContainer(context: PodContext, id: string): Promise<
     // of a stopped sandbox nothing is left to remove
     if (live && !live.stopping && context.sandboxes.get(sandboxId).state === 'ready')
       await live.agent.removeContainer(id);
+    await releaseVolumes(context, sandboxId, id);
     forgetContainer(context, id);
   });
 }

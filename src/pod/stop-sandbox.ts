@@ -38,6 +38,12 @@ async function endGently(context: PodContext, id: string, live: LiveSandbox): Pr
   });
 }
 
+/** virtiofsd has ended with its VM; what it leaves goes now. */
+async function releaseShare(context: PodContext, id: string, live: LiveSandbox | undefined): Promise<void> {
+  const share = await live?.share?.catch(() => undefined);
+  await (share ? share[Symbol.asyncDispose]() : context.volumes.discard(id));
+}
+
 /** All are tried before the first failure is thrown, so that one broken plugin does not keep a VM alive. */
 async function releaseAll(context: PodContext, id: string, live: LiveSandbox | undefined): Promise<void> {
   live?.agent[Symbol.dispose]();
@@ -49,6 +55,7 @@ async function releaseAll(context: PodContext, id: string, live: LiveSandbox | u
   // the disk is QEMU's until it is dead; the netns too, but CNI's work need not wait
   const results = await Promise.allSettled([
     vmGone.then(() => context.storage.removeScratch(id)),
+    vmGone.then(() => releaseShare(context, id, live)),
     vmGone.catch(() => undefined).then(() => context.network.teardown(id)),
   ]);
   for (const result of results) if (result.status === 'rejected') throw result.reason;

@@ -14,15 +14,17 @@ export function goLive(context: PodContext, id: string, vm: Vm, agent: AgentClie
     samples: noSamples(),
     counters: () => context.network.counters(vm.record.pid),
     stopping: false,
+    share: undefined,
   };
   context.liveSandboxes.set(id, live);
   void vm.exited.then(({ reason }) => {
-    if (!context.closing && !live.stopping && context.liveSandboxes.get(id) === live) vmDied(context, id, live, reason);
+    if (!context.closing && !live.stopping && context.liveSandboxes.get(id) === live) loseVm(context, id, live, reason);
   });
   return live;
 }
 
-function vmDied(context: PodContext, id: string, live: LiveSandbox, reason: string): void {
+/** The sandbox and its containers are told why they are no more. */
+export function loseVm(context: PodContext, id: string, live: LiveSandbox, reason: string): void {
   context.log.error({ sandboxId: id, reason }, 'the VM of a pod has ended');
   context.sandboxes.observe(id, { state: 'notready', reason: `VMDied: ${reason}` });
   endContainers(context, id, 'VMDied', reason);

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
 import { CaissonError } from '../lib/errors.ts';
-import type { ContainerConfig, NamespaceOption, PodSandboxConfig } from './contracts.ts';
+import type { ContainerConfig, CriMount, NamespaceOption, PodSandboxConfig } from './contracts.ts';
 
 export type ValidSandboxConfig = PodSandboxConfig & { metadata: NonNullable<PodSandboxConfig['metadata']> };
 export type ValidContainerConfig = ContainerConfig & {
@@ -96,10 +96,7 @@ export function validateContainer(config: ContainerConfig): asserts config is Va
   }
   for (const text of [...config.command, ...config.args])
     if (text.includes('\0')) refuse('config.command', 'has a NUL');
-  const [mount] = config.mounts;
-  if (mount) {
-    throw new CaissonError('unimplemented', `config.mounts: volumes are not supported yet (${mount.container_path})`);
-  }
+  for (const mount of config.mounts) validateMount(mount);
   if (config.devices.length > 0)
     throw new CaissonError('unimplemented', 'config.devices: host devices are not supported yet');
   const security = config.linux?.security_context;
@@ -108,3 +105,31 @@ export function validateContainer(config: ContainerConfig): asserts config is Va
     refuse('config.linux.security_context.run_as_group', 'needs run_as_user or run_as_username');
   }
 }
+
+function validateMount(mount: CriMount): void {
+  const { container_path: to, host_path: from, image, propagation } = mount;
+  if (!to.startsWith('/') || to.includes('\0')) refuse('config.mounts.container_path', `${quoted(to)} is not absolute`);
+  if (to.split('/').includes('..')) refuse('config.mounts.container_path', `${quoted(to)} has a ".." in it`);
+  if (to.replaceAll('/', '') === '') refuse('config.mounts.container_path', 'is the root');
+  if (image?.image) return validateImageMount(mount);
+  if (from === '') refuse('config.mounts.host_path', `is empty, of ${quoted(to)}`);
+  if (!from.startsWith('/') || from.includes('\0'))
+    refuse('config.mounts.host_path', `${quoted(from)} is not absolute`);
+  if (from.split('/').includes('..')) refuse('config.mounts.host_path', `${quoted(from)} has a ".." in it`);
+  if (propagation === 'PROPAGATION_BIDIRECTIONAL') {
+    refuse('config.mounts.propagation', `${quoted(to)}: what a pod mounts in its VM cannot appear on the node`);
+  }
+  if (!mount.recursive_read_only) return;
+  if (!mount.readonly) refuse('config.mounts.recursive_read_only', `${quoted(to)}: needs readonly`);
+  if (propagation !== 'PROPAGATION_PRIVATE')
+    refuse('config.mounts.recursive_read_only', `${quoted(to)}: needs private propagation`);
+}
+
+function validateImageMount({ container_path: to, host_path: from, image_sub_path: sub, readonly }: CriMount): void {
+  if (from !== '') refuse('config.mounts.host_path', `${quoted(to)}: an image volume has none`);
+  if (!readonly) refuse('config.mounts.readonly', `${quoted(to)}: an image volume is read-only`);
+  if (sub.startsWith('/') || sub.includes('\0') || sub.split('/').includes('..'))
+    refuse('config.mounts.image_sub_path', `${quoted(sub)} is not a path within the image`);
+}
+
+const quoted = (path: string): string => JSON.stringify(path);

@@ -1,4 +1,4 @@
-/** The storage port: one writable disk per pod for all its containers' upper layers. */
+/** The storage ports: one writable disk per pod for all its containers' upper layers; host files and directories as volumes. */
 
 export interface ScratchDisk {
   /** qcow2 file, owned by `ownerUid` */
@@ -15,4 +15,64 @@ export interface StoragePort {
   removeScratch(sandboxId: string): Promise<void>;
   /** Bytes on disk and files of all pods' scratch disks. */
   usage(): Promise<{ readonly mountpoint: string; readonly usedBytes: number; readonly inodesUsed: number }>;
+}
+
+export type HostPathKind = 'file' | 'directory' | 'block device' | 'character device' | 'socket' | 'fifo';
+
+/** Something on the host that is held open: what it is cannot change any more. */
+export interface HostPath extends AsyncDisposable {
+  readonly fd: number;
+  /** without symbolic links */
+  readonly path: string;
+  readonly kind: HostPathKind;
+  /** the file system and the path in it, whatever it is mounted as */
+  readonly location: { readonly device: string; readonly path: string };
+  /** of a device node */
+  readonly device: { readonly major: number; readonly minor: number };
+  readonly hasSubmounts: boolean;
+  /** what is mounted below it later can be passed on */
+  readonly propagates: boolean;
+}
+
+/** A file or directory to be seen by the guest. */
+export interface Bind {
+  readonly source: HostPath;
+  /** `recursive`: what is mounted below it, too. The host enforces it, whatever the guest does. */
+  readonly readOnly: 'no' | 'yes' | 'recursive';
+  /** what is mounted below the source on the host later appears as well */
+  readonly followsHost: boolean;
+}
+
+/** What a pod sees of the host: a virtiofsd with one directory, `<container>/<number of the bind>` for each volume. */
+export interface VolumeShare extends AsyncDisposable {
+  /** of vhost-user, for its VM's user */
+  readonly socket: string;
+  /** resolves with the last words of virtiofsd when it has ended; then no volume of the pod answers any more */
+  readonly exited: Promise<string>;
+  /** All or nothing. `already_exists` when the container has binds. */
+  bind(containerId: string, binds: readonly Bind[]): Promise<void>;
+  /** Idempotent. */
+  release(containerId: string): Promise<void>;
+  /** of the containers that have binds */
+  containers(): Promise<string[]>;
+  /** The daemon looks away; the guest keeps its volumes. */
+  disconnect(): Promise<void>;
+  /** Ends virtiofsd and with it every bind; removes its files. Idempotent. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+export interface VolumePort {
+  /** An empty share, to which the VM's user can connect once. Throws `failed_precondition` without virtiofsd. */
+  share(sandboxId: string, vmUid: number, signal: AbortSignal): Promise<VolumeShare>;
+  /** The one that an earlier daemon made; undefined when there was none or it has ended. */
+  adopt(sandboxId: string): Promise<VolumeShare | undefined>;
+  /** Whether the sandbox has, or had, a share. */
+  exists(sandboxId: string): Promise<boolean>;
+  /** Removes what is left of a share. Idempotent. */
+  discard(sandboxId: string): Promise<void>;
+  /**
+   * Opens a host path. Symbolic links are followed, but none that a pod could have made: `failed_precondition`, as for a
+   * path that does not exist.
+   */
+  open(hostPath: string): Promise<HostPath>;
 }

@@ -13,7 +13,7 @@ import { createOverlay } from './qemu-img.ts';
 export interface StorageOptions {
   /** the scratch disks are in `scratch` below it; each VM's user must be able to traverse it */
   readonly root: string;
-  readonly config: Config['storage'];
+  readonly config: Pick<Config['storage'], 'scratch_size_mib'>;
   readonly log: Logger;
 }
 

@@ -54,6 +54,11 @@ export interface Vm extends AsyncDisposable {
   readonly exited: Promise<VmExit>;
   /** Hot-plugs a disk; returns when QEMU has it. The same serial twice is no error. */
   attachDisk(disk: DiskSpec, signal: AbortSignal): Promise<void>;
+  /**
+   * Plugs in the file system that virtiofsd serves on this unix socket; the guest mounts it by `FS_TAG`. A VM has one:
+   * a second call is no error.
+   */
+  attachFs(socketPath: string, signal: AbortSignal): Promise<void>;
   /** Last lines of the guest's log, for error messages. */
   guestLogTail(): string;
   /** The daemon's connections end; the VM goes on, for the next daemon to adopt. */
@@ -87,6 +92,9 @@ export interface TemplateStatus {
   /** the template's directory, or why there is none */
   readonly detail: string;
 }
+
+/** The guest's name of the file system with the pod's volumes: guest-agent/src/volumes.ts. */
+export const FS_TAG = 'caisson';
 
 /** The file that remembers what the last probe of the accelerator found: with this guest image, on this host. */
 export const probeMemory = (guestImage: string): string => `${guestImage}.accelerator.json`;

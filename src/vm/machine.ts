@@ -9,6 +9,7 @@ import { tail } from '../lib/exec.ts';
 import { connectWhenReady } from '../lib/unix-socket.ts';
 import type { DiskSpec, Vm, VmExit, VmRecord } from './contracts.ts';
 import { GuestLog } from './guest-log.ts';
+import { fsAttacher } from './file-system.ts';
 import { blockdevOptions, DISK_NODE, nodeName, scsiDisk, vmPaths } from './qemu/command-line.ts';
 import { QmpClient } from './qemu/qmp.ts';
 import { dialKernel } from './vsock/kernel.ts';
@@ -56,6 +57,7 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
     });
   undo.use(await startRelay(path.agent, dial, log));
   const attachDisk = diskAttacher(qmp, await pluggedDisks(qmp));
+  const attachFs = await fsAttacher(qmp);
   const release = undo.move();
   return {
     record,
@@ -66,6 +68,7 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
     agentSocket: path.agent,
     exited,
     attachDisk,
+    attachFs,
     disconnect: () => release.disposeAsync(),
     guestLogTail: () => guestLog.tail(),
     [Symbol.asyncDispose]: async () => {

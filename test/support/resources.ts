@@ -21,6 +21,9 @@ export interface Resources {
   readonly cniResults: number;
   readonly mounts: number;
   readonly vmDirectories: number;
+  /** with a virtiofsd each */
+  readonly shares: number;
+  readonly virtiofsd: number;
   readonly scratchDisks: number;
 }
 
@@ -36,16 +39,19 @@ const NETNS = '/run/netns';
 
 export async function countResources(daemon: Owner & Pick<TestDaemon, 'cni'>): Promise<Resources> {
   const { dir, config, cni } = daemon;
-  const [processes, netns, ports, reservations, cniResults, mounts, vmDirectories, scratch] = await Promise.all([
-    processesOf(daemon),
-    netnsOf(daemon),
-    entries(`/sys/class/net/${cni.bridge}/brif`),
-    entries(cni.reservations),
-    entries(join(config.root, 'network/cni')),
-    mountsBelow(dir),
-    entries(join(config.state, 'vms')),
-    entries(join(config.root, 'storage/scratch')),
-  ]);
+  const [processes, netns, ports, reservations, cniResults, mounts, vmDirectories, shares, scratch] = await Promise.all(
+    [
+      processesOf(daemon),
+      netnsOf(daemon),
+      entries(`/sys/class/net/${cni.bridge}/brif`),
+      entries(cni.reservations),
+      entries(join(config.root, 'network/cni')),
+      mountsBelow(dir),
+      entries(join(config.state, 'vms')),
+      entries(join(config.state, 'volumes')),
+      entries(join(config.root, 'storage/scratch')),
+    ],
+  );
   return {
     qemu: processes.filter(({ name }) => name.startsWith('qemu-system')).length,
     vsockHelpers: processes.filter(({ name }) => name.startsWith('vhost-device')).length,
@@ -56,6 +62,8 @@ export async function countResources(daemon: Owner & Pick<TestDaemon, 'cni'>): P
     cniResults: cniResults.length,
     mounts: mounts.length,
     vmDirectories: vmDirectories.length,
+    shares: shares.length,
+    virtiofsd: processes.filter(({ name }) => name === 'virtiofsd').length,
     scratchDisks: scratch.filter((name) => name.endsWith('.qcow2')).length,
   };
 }
@@ -95,7 +103,7 @@ export async function processesOf({ config }: Owner): Promise<VmProcess[]> {
       const [status, cmdline] = await Promise.all([procText(pid, 'status'), procText(pid, 'cmdline')]);
       const uid = Number(/^Uid:\t(\d+)/m.exec(status)?.[1] ?? 0);
       const zombie = /^State:\tZ/m.test(status);
-      if (zombie || !(ownsUid(config, uid) || cmdline.includes(join(config.state, 'vms')))) return [];
+      if (zombie || !(ownsUid(config, uid) || cmdline.includes(`${config.state}/`))) return [];
       const name = await readlink(`/proc/${pid}/exe`).catch(() => '');
       return [{ pid, name: name.slice(name.lastIndexOf('/') + 1) }];
     }),

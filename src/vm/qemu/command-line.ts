@@ -95,6 +95,7 @@ export function commandLine(options: MachineOptions): string[] {
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
     ...network(spec),
     ...['-device', `pcie-root-port,id=${VSOCK_PORT},chassis=1,slot=1`],
+    ...['-device', `pcie-root-port,id=${FS_PORT},chassis=2,slot=2`],
     ...(options.vsock === 'present' ? vsock(options, socket.vhostUser) : []),
   ];
 }
@@ -125,6 +126,9 @@ function vsock({ spec, transport }: MachineOptions, vhostUserSocket: string): st
 
 /** The root port that waits for the vsock device. */
 export const VSOCK_PORT = 'vsock-port';
+
+/** The root port that waits for the pod's volumes. */
+export const FS_PORT = 'fs-port';
 
 /** QMP's and -blockdev's name of the disk with this serial. */
 export const nodeName = (serial: string): string => `disk-${serial}`;

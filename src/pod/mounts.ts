@@ -1,0 +1,100 @@
+import type { GuestVolume } from '../agent/contracts.ts';
+import type { Image } from '../image/contracts.ts';
+import { CaissonError } from '../lib/errors.ts';
+import type { Bind, HostPath } from '../storage/contracts.ts';
+import { layerSerial } from './layers.ts';
+import type { PodContext } from './context.ts';
+import type { ContainerConfig, CriMount } from './contracts.ts';
+
+/** A mount of the container's OCI spec. */
+export interface SpecMount {
+  readonly destination: string;
+  /** stands for a volume, until the agent puts its path there */
+  readonly source: string;
+  readonly options: readonly string[];
+}
+
+/** What the mounts of a container come to. Holds the host paths open until it is disposed. */
+export interface MountPlan extends AsyncDisposable {
+  readonly mounts: readonly SpecMount[];
+  readonly volumes: readonly GuestVolume[];
+  /** for the pod's share: a volume names its bind by the place in this list */
+  readonly binds: readonly Bind[];
+  /** of image volumes */
+  readonly images: readonly Image[];
+}
+
+interface Part {
+  readonly options: readonly string[];
+  readonly volume: (source: string) => GuestVolume;
+}
+
+/** Looks at every host path and image that the container's mounts name. Throws as `VolumePort.open`, or `not_found`. */
+export async function planMounts(context: PodContext, config: ContainerConfig): Promise<MountPlan> {
+  await using undo = new AsyncDisposableStack();
+  const binds: Bind[] = [];
+  const images: Image[] = [];
+  const parts: (Part & { readonly destination: string })[] = [];
+  for (const mount of config.mounts) {
+    const part = mount.image
+      ? imagePart(context, mount, images)
+      : hostPart(mount, undo.use(await context.volumes.open(mount.host_path)), binds);
+    parts.push({ ...part, destination: mount.container_path });
+  }
+  const held = undo.move();
+  const source = (number: number): string => `caisson:volume/${number}`;
+  const mounts = parts.map(({ destination, options }, number) => ({ destination, options, source: source(number) }));
+  return {
+    // a mount hides what is mounted below it, so those come later
+    mounts: mounts.toSorted((a, b) => depth(a) - depth(b)),
+    volumes: parts.map(({ volume }, number) => volume(source(number))),
+    binds,
+    images,
+    [Symbol.asyncDispose]: () => held.disposeAsync(),
+  };
+}
+
+const depth = ({ destination }: SpecMount): number => destination.split('/').filter(Boolean).length;
+
+function imagePart(context: PodContext, mount: CriMount, images: Image[]): Part {
+  const name = mount.image?.image ?? '';
+  const image = context.images.find(name);
+  if (!image) {
+    throw new CaissonError('not_found', `config.mounts: image ${JSON.stringify(name)} has not been pulled`);
+  }
+  images.push(image);
+  return {
+    options: ['bind', 'ro', 'noexec', 'nosuid', 'nodev'],
+    volume: (source) => ({
+      source,
+      kind: 'image',
+      layerSerials: image.layers.map(layerSerial),
+      subPath: mount.image_sub_path,
+    }),
+  };
+}
+
+function hostPart(mount: CriMount, path: HostPath, binds: Bind[]): Part {
+  const followsHost = mount.propagation === 'PROPAGATION_HOST_TO_CONTAINER';
+  if (followsHost && !path.propagates) {
+    throw new CaissonError(
+      'failed_precondition',
+      `config.mounts: ${path.path} is on a mount that passes nothing on, so HostToContainer has no meaning`,
+      { hint: 'mount --make-rshared on the node' },
+    );
+  }
+  if (path.kind === 'block device' || path.kind === 'character device') {
+    throw new CaissonError('failed_precondition', `config.mounts: ${path.path} is a ${path.kind} of the node`, {
+      hint: 'name it in config.devices',
+    });
+  }
+  const readOnly = mount.recursive_read_only ? 'recursive' : mount.readonly ? 'yes' : 'no';
+  const number = binds.length;
+  binds.push({ source: path, readOnly, followsHost });
+  // in the guest everything below is as read-only as the mount itself; where that would be too much, the host's word counts
+  const alsoInGuest = readOnly === 'recursive' || (readOnly === 'yes' && !followsHost && !path.hasSubmounts);
+  return {
+    options: ['rbind', followsHost ? 'rslave' : 'rprivate', alsoInGuest ? 'ro' : 'rw'],
+    volume: (source) => ({ source, kind: 'shared', number }),
+  };
+}
