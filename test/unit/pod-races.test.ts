@@ -59,6 +59,7 @@ function contextWith(agent: Partial<AgentClient>): { readonly context: PodContex
     images: fakeImages({ find: () => image('', { layers: [] }), hold: () => ({ [Symbol.dispose]: () => undefined }) }),
     network: useless('network'),
     storage: useless('storage'),
+    volumes: useless('volumes'),
     vms: useless('vms'),
     connectAgent: () => assert.fail('no agent is to be dialled'),
     sandboxes: new Registry<SandboxRecord>('sandbox', inMemory(), unstored),
@@ -71,6 +72,7 @@ function contextWith(agent: Partial<AgentClient>): { readonly context: PodContex
     samples: noSamples(),
     counters: async () => undefined,
     stopping: false,
+    share: undefined,
   });
   return { context, logged };
 }

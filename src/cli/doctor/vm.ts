@@ -15,6 +15,7 @@ const GUEST_FILES = ['kernel', 'initramfs', 'root.erofs'];
 export const vmChecks: readonly Check[] = [
   { name: 'qemu', why: 'every pod is a QEMU virtual machine', find: ({ vm }) => findProgram(vm.qemu, QEMU_LEAST) },
   { name: 'accelerator', why: 'with KVM pods run at full speed, with TCG several times slower', find: findAccelerator },
+  { name: 'virtiofsd', why: 'pods see their volumes by it', find: findVirtiofsd },
   { name: 'vsock', why: 'the daemon reaches the agent in the VM through it', find: findVsock },
   { name: 'guest image', why: 'every VM boots its kernel and root', find: findGuestImage },
   { name: 'template', why: 'a pod that is its clone starts in a fraction of a boot', find: findTemplate },
@@ -54,6 +55,11 @@ async function findVsock({ vm }: Config): Promise<Finding> {
   if (vm.transport === 'vhost-vsock') return fail('/dev/vhost-vsock is missing', 'modprobe vhost_vsock');
   if ((await versionText(vm.vhost_device_vsock)) !== undefined) return ok(vm.vhost_device_vsock);
   return fail(`neither /dev/vhost-vsock nor ${vm.vhost_device_vsock}`, `modprobe vhost_vsock || ${SETUP}`);
+}
+
+async function findVirtiofsd({ storage }: Config): Promise<Finding> {
+  const version = await versionText(storage.virtiofsd);
+  return version === undefined ? fail(`${storage.virtiofsd} is missing`, SETUP) : ok(version.trim());
 }
 
 async function findGuestImage({ vm }: Config): Promise<Finding> {
