@@ -142,7 +142,7 @@ describe('stopping a container', () => {
       },
     });
     const record = { sandboxId: POD, state: 'created', stopSignalNumber: 15, logPath: '' } as const;
-    context.containers.insert(CONTAINER, 'container', record as ContainerRecord);
+    context.containers.insert(CONTAINER, 'container', record as Partial<ContainerRecord> as ContainerRecord);
     const started = startContainer(context, CONTAINER);
     await begun.promise;
     await stopContainer(context, CONTAINER, 0, never);
@@ -163,8 +163,8 @@ describe('a daemon that was ended while it stopped a pod', () => {
     const { context } = contextWith({});
     context.liveSandboxes.clear();
     context.sandboxes.update(POD, { state: 'notready' });
-    const record = { sandboxId: POD, state: 'created', imageId: image('').id, finishedAt: '0' } as const;
-    context.containers.insert(CONTAINER, 'container', record as ContainerRecord);
+    const record = { sandboxId: POD, state: 'created', imageId: image('').id, mounts: [], finishedAt: '0' } as const;
+    context.containers.insert(CONTAINER, 'container', record as Partial<ContainerRecord> as ContainerRecord);
     await recover(context);
     assert.equal(context.containers.get(CONTAINER).state, 'exited');
   });
