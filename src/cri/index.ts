@@ -2,7 +2,7 @@
 import { Server } from '@grpc/grpc-js';
 import type { ProtoGrpcType } from '../../proto/generated/runtime/api.ts';
 import { withTimeout } from '../lib/async.ts';
-import { isCaissonError } from '../lib/errors.ts';
+import { CaissonError, isCaissonError } from '../lib/errors.ts';
 import { loadProto } from '../lib/grpc/load.ts';
 import type { Logger } from '../lib/logger.ts';
 import { imageService } from './image-service/index.ts';
@@ -30,9 +30,10 @@ export async function serveCri(options: CriOptions): Promise<AsyncDisposable> {
   const { socketPath, version, log, shutdownGraceMs = DEFAULT_SHUTDOWN_GRACE_MS } = options;
   const { RuntimeService, ImageService } = loadProto<ProtoGrpcType>('runtime/v1/api.proto').runtime.v1;
   const server = new Server(serverOptions);
+  const closing = new AbortController();
   server.addService(RuntimeService.service, {
     ...unimplemented(RuntimeService.service, version, log),
-    ...runtimeService(options, log),
+    ...runtimeService(options, log, closing.signal),
   });
   server.addService(ImageService.service, {
     ...unimplemented(ImageService.service, version, log),
@@ -40,7 +41,10 @@ export async function serveCri(options: CriOptions): Promise<AsyncDisposable> {
   });
 
   await using undo = new AsyncDisposableStack();
-  undo.defer(() => shutDown(server, shutdownGraceMs, log));
+  undo.defer(async () => {
+    closing.abort(new CaissonError('unavailable', 'the runtime is being shut down'));
+    await shutDown(server, shutdownGraceMs, log);
+  });
   undo.use(await bindUnixSocket(server, socketPath));
   log.info({ socketPath }, 'serving CRI');
   return undo.move();

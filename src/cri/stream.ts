@@ -5,19 +5,22 @@ import type { Logger } from '../lib/logger.ts';
 import { runCall, type RpcContext } from './call.ts';
 
 /** An RPC with many answers: yields them, then returns. */
-export type StreamRpc<Request, Response> = (request: Request, context: RpcContext) => Iterable<Response>;
+export type StreamRpc<Request, Response> = (
+  request: Request,
+  context: RpcContext,
+) => Iterable<Response> | AsyncIterable<Response>;
 
 /** Annotations may reach 256 KiB an object, and the kubelet takes messages of 16 MiB at most. */
 const ITEMS_PER_MESSAGE = 32;
 
-/** Makes the grpc-js handler of a streaming RPC that answers from memory. Waits where the caller reads slowly. */
+/** Makes the grpc-js handler of a streaming RPC. Waits where the caller reads slowly. */
 export function serverStream<Request extends object, Response extends object>(
   log: Logger,
   rpc: StreamRpc<Request, Response>,
 ): handleServerStreamingCall<Request, Response> {
   return (call) => {
     const send = async (context: RpcContext): Promise<void> => {
-      for (const message of rpc(call.request, context)) {
+      for await (const message of rpc(call.request, context)) {
         context.signal.throwIfAborted();
         if (!call.write(message)) await orAborted(once(call, 'drain'), context.signal);
       }

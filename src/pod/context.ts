@@ -6,6 +6,7 @@ import type { Logger } from '../lib/logger.ts';
 import type { InterfaceCounters, NetworkPort } from '../network/contracts.ts';
 import type { StoragePort, VolumePort, VolumeShare } from '../storage/contracts.ts';
 import type { Vm, VmPort } from '../vm/contracts.ts';
+import { EventBus } from './events.ts';
 import type { ContainerLog } from './log-writer.ts';
 import type { ContainerRecord, SandboxRecord } from './records.ts';
 import type { Registry } from './registry.ts';
@@ -49,12 +50,16 @@ export interface PodContext {
   /** start, stop and remove of one sandbox or container one after the other */
   readonly locks: KeyedMutex;
   readonly sampler: Sampler;
+  readonly events: EventBus;
   /** the daemon ends: what is lost sight of goes on for the next one */
   closing: boolean;
 }
 
 export function makeContext(
-  parts: Omit<PodContext, 'liveSandboxes' | 'liveContainers' | 'imageHolds' | 'locks' | 'sampler' | 'closing'>,
+  parts: Omit<
+    PodContext,
+    'liveSandboxes' | 'liveContainers' | 'imageHolds' | 'locks' | 'sampler' | 'events' | 'closing'
+  >,
 ): PodContext {
   const liveSandboxes = new Map<string, LiveSandbox>();
   return {
@@ -63,6 +68,7 @@ export function makeContext(
     liveContainers: new Map(),
     imageHolds: new Map(),
     locks: new KeyedMutex(),
+    events: new EventBus(),
     sampler: new Sampler(() => liveSandboxes.values(), parts.log),
     closing: false,
   };

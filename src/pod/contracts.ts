@@ -75,6 +75,19 @@ export interface ContainerView {
   readonly info: Readonly<Record<string, unknown>>;
 }
 
+export type PodEventType = 'created' | 'started' | 'stopped' | 'deleted';
+
+/** Something that happened to a container or to a sandbox, with the whole pod as it was right after. */
+export interface PodEvent {
+  /** of the container; of the sandbox itself where it is about that */
+  readonly id: string;
+  readonly type: PodEventType;
+  readonly timestamp: TimestampNs;
+  readonly sandbox: SandboxView;
+  /** a deleted container is not among them */
+  readonly containers: readonly ContainerView[];
+}
+
 export interface SandboxFilter {
   /** full id or prefix */
   readonly id?: string;
@@ -193,4 +206,9 @@ export interface PodService extends AsyncDisposable {
   /** The node's pod CIDRs, from UpdateRuntimeConfig; kept for CNI configurations that ask for them. */
   setPodCidr(cidr: string): void;
   readonly stats: StatsService;
+  /**
+   * What happens from now on, in order, nothing left out. Throws the signal's reason when it aborts, and
+   * `resource_exhausted` when the reader falls far behind.
+   */
+  events(signal: AbortSignal): AsyncIterable<PodEvent>;
 }

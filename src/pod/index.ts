@@ -3,6 +3,7 @@ import { CaissonError } from '../lib/errors.ts';
 import { makeContext, type PodContext } from './context.ts';
 import type { PodService } from './contracts.ts';
 import { createContainer } from './create-container.ts';
+import { publishEvents } from './events.ts';
 import { execSync } from './exec-sync.ts';
 import { listContainers, listSandboxes } from './lists.ts';
 import { containerView, sandboxView, type ContainerRecord, type SandboxRecord } from './records.ts';
@@ -34,6 +35,7 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
     sandboxes: new Registry('sandbox', store.collection<SandboxRecord>('sandbox'), onUnstored),
     containers: new Registry('container', store.collection<ContainerRecord>('container'), onUnstored),
   });
+  publishEvents(context);
   await recover(context);
   const { sandboxes, containers } = context;
   const ifKnown = async (id: string | undefined, task: (id: string) => Promise<void>): Promise<void> => {
@@ -68,6 +70,7 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
     },
     setPodCidr,
     stats: statsService(context),
+    events: (signal) => context.events.subscribe(signal),
     [Symbol.asyncDispose]: async () => {
       // VMs go on without the daemon; only its connections to them end
       context.closing = true;

@@ -1,12 +1,15 @@
 import { CaissonError } from '../lib/errors.ts';
 import type { Collection } from '../state/contracts.ts';
 
+export type Watcher<T> = (id: string, before: T | undefined, after: T | undefined) => void;
+
 /** Records of one kind in memory, written through to the store. Reads never touch the disk. */
 export class Registry<T> {
   readonly #records = new Map<string, T>();
   readonly #collection: Collection<T>;
   readonly #kind: string;
   readonly #onUnstored: (id: string, error: unknown) => void;
+  #onChange: Watcher<T> = () => undefined;
 
   constructor(kind: string, collection: Collection<T>, onUnstored: (id: string, error: unknown) => void) {
     this.#kind = kind;
@@ -15,16 +18,21 @@ export class Registry<T> {
     for (const { id, value } of collection.all()) this.#records.set(id, value);
   }
 
+  /** Tells of every change from now on, after it has been made; undefined: there was, or is, no such record. */
+  watch(onChange: Watcher<T>): void {
+    this.#onChange = onChange;
+  }
+
   /** Throws `already_exists` when the name is taken. */
   insert(id: string, name: string, record: T): void {
     this.#collection.insert(id, name, record);
-    this.#records.set(id, record);
+    this.#set(id, record);
   }
 
   update(id: string, change: Partial<T>): T {
     const record = { ...this.get(id), ...change };
     this.#collection.update(id, record);
-    this.#records.set(id, record);
+    this.#set(id, record);
     return record;
   }
 
@@ -34,17 +42,25 @@ export class Registry<T> {
    */
   observe(id: string, change: Partial<T>): void {
     const record = { ...this.get(id), ...change };
-    this.#records.set(id, record);
     try {
       this.#collection.update(id, record);
     } catch (error) {
       this.#onUnstored(id, error);
     }
+    this.#set(id, record);
   }
 
   delete(id: string): void {
+    const before = this.#records.get(id);
     this.#collection.delete(id);
     this.#records.delete(id);
+    this.#onChange(id, before, undefined);
+  }
+
+  #set(id: string, record: T): void {
+    const before = this.#records.get(id);
+    this.#records.set(id, record);
+    this.#onChange(id, before, record);
   }
 
   has(id: string): boolean {

@@ -127,6 +127,7 @@ export function fakePods(changes: Partial<PodService> = {}): PodService {
     execSync: unexpected,
     reopenLog: unexpected,
     setPodCidr: unexpected,
+    events: unexpected,
     stats: {
       container: unexpected,
       containers: unexpected,

@@ -9,6 +9,7 @@ import { containerStats } from './container-stats.ts';
 import { containerStatus } from './container-status.ts';
 import { createContainer } from './create-container.ts';
 import { execSync } from './exec-sync.ts';
+import { getContainerEvents } from './get-container-events.ts';
 import { listContainerStats } from './list-container-stats.ts';
 import { listContainers } from './list-containers.ts';
 import { listMetricDescriptors } from './list-metric-descriptors.ts';
@@ -34,8 +35,8 @@ import { streamPodSandboxes } from './stream-pod-sandboxes.ts';
 import { updateRuntimeConfig } from './update-runtime-config.ts';
 import { version } from './version.ts';
 
-/** The handlers of the RPCs of RuntimeService that Caisson implements. */
-export function runtimeService(services: CriServices, log: Logger): UntypedServiceImplementation {
+/** The handlers of the RPCs of RuntimeService that Caisson implements; `closing` ends those that never end. */
+export function runtimeService(services: CriServices, log: Logger, closing: AbortSignal): UntypedServiceImplementation {
   const handle = <Q extends object, A extends object>(kind: RpcKind, rpc: Rpc<Q, A>) => unary(kind, log, rpc);
   const stream = <Q extends object, A extends object>(rpc: StreamRpc<Q, A>) => serverStream(log, rpc);
   return {
@@ -58,6 +59,8 @@ export function runtimeService(services: CriServices, log: Logger): UntypedServi
     ContainerStatus: handle('read', containerStatus(services)),
     ListContainers: handle('read', listContainers(services)),
     StreamContainers: stream(streamContainers(services)),
+
+    GetContainerEvents: stream(getContainerEvents(services, closing)),
 
     ContainerStats: handle('read', containerStats(services)),
     ListContainerStats: handle('read', listContainerStats(services)),
