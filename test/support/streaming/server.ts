@@ -67,3 +67,16 @@ function memoryLogger(lines: LogLine[]): Logger {
     child: () => memoryLogger(lines),
   };
 }
+
+/** Keeps nothing but how much was said. */
+export function countingLogger() {
+  const counts = { debug: 0, info: 0, warn: 0, error: 0 };
+  const log: Logger = {
+    debug: () => void counts.debug++,
+    info: () => void counts.info++,
+    warn: () => void counts.warn++,
+    error: () => void counts.error++,
+    child: () => log,
+  };
+  return { log, counts };
+}

@@ -1,0 +1,8 @@
+import { openSpdyTarget } from './spdy.ts';
+import type { FuzzTarget } from './target.ts';
+import { openWebSocketTarget } from './websocket.ts';
+
+export const targets: Readonly<Record<string, () => Promise<FuzzTarget>>> = {
+  spdy: openSpdyTarget,
+  websocket: openWebSocketTarget,
+};
