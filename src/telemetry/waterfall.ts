@@ -9,7 +9,8 @@ export interface Phase {
   readonly offsetMs: number;
   /** undefined: it did not end before the root */
   readonly durationMs: number | undefined;
-  readonly failed: boolean;
+  /** in how many traces */
+  readonly failures: number;
 }
 
 interface PlacedPhase extends Phase {
@@ -32,9 +33,10 @@ function placed(recorded: RecordedTrace): PlacedPhase[] {
       seen.set(child.name, number);
       return walk(child, `${path}/${child.name}#${number}`, depth + 1);
     });
-    const { name, failed, startMs, endMs } = span;
+    const { name, startMs, endMs } = span;
+    const failures = span.failed ? 1 : 0;
     const times = { offsetMs: startMs - root.startMs, durationMs: endMs === undefined ? undefined : endMs - startMs };
-    return [{ name, depth, ...times, failed, path }, ...below];
+    return [{ name, depth, ...times, failures, path }, ...below];
   };
   return walk(root, root.name, 0);
 }
@@ -52,7 +54,7 @@ export function medianPhases(traces: readonly RecordedTrace[]): Phase[] {
       depth,
       offsetMs: middle(same.map(({ offsetMs }) => offsetMs)) ?? 0,
       durationMs: middle(same.flatMap(({ durationMs }) => durationMs ?? [])),
-      failed: same.some(({ failed }) => failed),
+      failures: same.reduce((sum, { failures }) => sum + failures, 0),
     }));
 }
 
@@ -65,7 +67,8 @@ const BAR_CHARS = 40;
 /** A line a phase: indented name, start, duration, and a bar of which the whole width is the root's time. */
 export function waterfall(phases: readonly Phase[]): string[] {
   const totalMs = phases[0]?.durationMs ?? 0;
-  const labels = phases.map(({ name, depth, failed }) => `${'  '.repeat(depth)}${name}${failed ? ' (failed)' : ''}`);
+  const failed = (count: number): string => (count === 0 ? '' : ` (${count} failed)`);
+  const labels = phases.map(({ name, depth, failures }) => `${'  '.repeat(depth)}${name}${failed(failures)}`);
   const width = Math.max(...labels.map((label) => label.length));
   return phases.map(({ offsetMs, durationMs }, index) => {
     const label = (labels[index] ?? '').padEnd(width);

@@ -73,11 +73,18 @@ async function measure(plan: Plan, signal: AbortSignal): Promise<Results> {
       say(`${plan.idle.pods} idle pods of each, watched for ${plan.idle.windowMs / 1000} s`);
       measured.idle = await measureIdle(lab, plan.idle, signal);
     }
+    await requireClones(lab);
   }
   const { host, idle, vm, pairs } = measured;
   if (!host || !idle || !vm) throw new Error('no mode was measured');
   say(`VMs alone: ${plan.boot.cold} by booting, ${plan.boot.clones} by cloning`);
   return { host, pairs, idle, boot: await measureBoot(vm, plan.boot, signal) };
+}
+
+/** Pods boot when a clone fails, which would be measured without anybody noticing. */
+async function requireClones({ daemon }: Lab): Promise<void> {
+  const fallback = (await daemon.log()).split('\n').find((line) => line.includes('booting instead'));
+  if (fallback !== undefined) throw new Error(`pods were booted that should have been cloned: ${fallback}`);
 }
 
 async function measureMode(lab: Lab, mode: Mode, plan: Plan, signal: AbortSignal): Promise<PairSet[]> {

@@ -1,3 +1,4 @@
+import { configSchema } from '../../src/config/schema.ts';
 import type { ConfigOverrides } from '../support/daemon.ts';
 import { OPERATIONS, type Operation } from './operations.ts';
 
@@ -11,9 +12,17 @@ export interface Mode {
   readonly parallel: boolean;
 }
 
-export const MODES: readonly Mode[] = [
-  { name: 'clone', vm: { template: true }, operations: OPERATIONS, parallel: true },
-];
+/** Enough that each of many pods at once finds a VM waiting. */
+const POOL = 8;
+const hasPool = 'pool' in configSchema.parse({}).vm;
+const noPool = { template: true, ...(hasPool && { pool: 0 }) };
+
+export const MODES: readonly Mode[] = hasPool
+  ? [
+      { name: 'warm pool', vm: { ...noPool, pool: POOL } as Mode['vm'], operations: OPERATIONS, parallel: true },
+      { name: 'clone', vm: noPool, operations: ['RunPodSandbox'], parallel: false },
+    ]
+  : [{ name: 'clone', vm: noPool, operations: OPERATIONS, parallel: true }];
 
 /** The one in which idle pods are measured: nothing runs but the pods themselves. */
 export const IDLE_MODE = 'clone';

@@ -95,7 +95,7 @@ describe('the waterfall', () => {
     const [, short, open] = waterfall(
       phasesOf([root, { ...span('short', 'Run', 99.9, 99.95), failed: true }, span('open', 'Run', 50, undefined)]),
     );
-    assert.match(short ?? '', /short \(failed\).* {39}█$/);
+    assert.match(short ?? '', /short \(1 failed\).* {39}█$/);
     assert.match(open ?? '', /goes on +█{20}$/);
   });
 
