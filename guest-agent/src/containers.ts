@@ -1,14 +1,14 @@
 import { readFile, mkdir, writeFile } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { cgroupCounters, cgroupProcesses, killCgroup } from './cgroup.ts';
-import { crunDelete, launch } from './crun.ts';
+import { crunDelete, crunUpdate, launch } from './crun.ts';
 import { ContainerOutput } from './output.ts';
 import { containerPaths, paths } from './paths.ts';
 import { mountRootfs, unmountRootfs } from './rootfs.ts';
 import { forgetWritten } from './stats/written.ts';
 import { resolveUser, type ResolvedUser, type UserRequest } from './users.ts';
 import { prepareVolumes, releaseVolumes, type VolumeRequest } from './volumes.ts';
-import { parseSpec, placeInGuest, type OciSpec } from './spec.ts';
+import { parseSpec, placeInGuest, withResources, type OciSpec } from './spec.ts';
 
 export interface ExitReport {
   readonly code: number;
@@ -22,7 +22,7 @@ export interface ExitReport {
  */
 export interface Container {
   readonly id: string;
-  readonly spec: OciSpec;
+  spec: OciSpec;
   readonly stdin: boolean;
   readonly output: ContainerOutput;
   /** resolves when the process has ended; never before start */
@@ -103,6 +103,17 @@ export async function startContainer(id: string): Promise<number> {
   if (streams.stderr !== undefined) container.output.add('STDERR', streams.stderr);
   void exited.then((code) => finish(container, code));
   return pid;
+}
+
+/** `resources`: OCI's `linux.resources` as JSON; what is left out stays as it is. */
+export async function updateContainer(id: string, resources: string): Promise<void> {
+  const container = getContainer(id);
+  const { home, spec } = containerPaths(id);
+  if (container.exit) throw new CaissonError('failed_precondition', `container ${id} has ended`);
+  if (container.pid !== undefined) return await crunUpdate(id, resources, `${home}/update`);
+  // it has no cgroup yet: crun reads its limits when it starts
+  container.spec = withResources(container.spec, resources);
+  await writeFile(spec, JSON.stringify(container.spec));
 }
 
 async function finish(container: Container, code: number): Promise<void> {

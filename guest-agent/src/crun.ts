@@ -126,6 +126,19 @@ function crunError(log: string, code: number): CaissonError {
   return new CaissonError('internal', `crun: ${words}`);
 }
 
+/** Changes limits; `resources` is OCI's `linux.resources` as JSON. */
+export async function crunUpdate(id: string, resources: string, scratchPath: string): Promise<void> {
+  const file = `${scratchPath}.resources`;
+  const logFile = `${scratchPath}.log`;
+  await writeFile(file, resources);
+  const args = ['--root', paths.crunRoot, '--cgroup-manager=cgroupfs', '--log', `file:${logFile}`];
+  try {
+    await crun([...args, 'update', '--resources', file, id], ['ignore', 'ignore', 'ignore'], logFile);
+  } finally {
+    await Promise.all([rm(file, { force: true }), rm(logFile, { force: true })]);
+  }
+}
+
 /** Kills what is left of a container and forgets it. */
 export async function crunDelete(id: string): Promise<void> {
   const child = startChild(

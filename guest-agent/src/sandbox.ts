@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
 import type { ConfigureSandboxRequest__Output } from '../../proto/generated/agent/caisson/agent/v1/ConfigureSandboxRequest.ts';
+import type { PrepareSandboxRequest__Output } from '../../proto/generated/agent/caisson/agent/v1/PrepareSandboxRequest.ts';
 import type { Interface__Output } from '../../proto/generated/agent/caisson/agent/v1/Interface.ts';
 import { readFile } from 'node:fs/promises';
 import { runCommand } from './command.ts';
@@ -9,26 +10,33 @@ import { findDisk } from './disks.ts';
 import { mount, mountFlags, setHostname, setRealTime } from './native.ts';
 import { paths } from './paths.ts';
 
+let prepared = false;
 let configured = false;
 export const isConfigured = (): boolean => configured;
 
-/** Makes the booted VM this pod's. What fails is named in the error; the host then throws the VM away. */
+/** Makes of the booted VM one that any pod can have. What fails is named in the error; the host throws the VM away. */
+export async function prepareSandbox(request: PrepareSandboxRequest__Output): Promise<void> {
+  if (prepared) throw new CaissonError('failed_precondition', 'this VM has been prepared before');
+  prepared = true;
+  if (request.entropy.length > 0) await writeFile('/dev/urandom', request.entropy);
+  await mkdir(paths.run, { recursive: true, mode: 0o711 });
+  await Promise.all([mountScratch(request.scratch_serial), prepareContainerRoot(), prepareCgroups()]);
+}
+
+/** Makes the prepared VM this pod's. What fails is named in the error; the host then throws the VM away. */
 export async function configureSandbox(request: ConfigureSandboxRequest__Output): Promise<void> {
+  if (!prepared) throw new CaissonError('failed_precondition', 'this VM has not been prepared');
   if (configured) throw new CaissonError('failed_precondition', 'this VM has been configured before');
   configured = true;
   setRealTime(BigInt(request.time_ns));
   if (request.entropy.length > 0) await writeFile('/dev/urandom', request.entropy);
   if (request.hostname !== '') setHostname(request.hostname);
-  await mkdir(paths.run, { recursive: true, mode: 0o711 });
   await Promise.all([
     configureNetwork(request.interface),
-    mountScratch(request.scratch_serial),
     mountShm(request.shm_size_bytes),
     writeFile(paths.resolvConf, request.resolv_conf, { mode: 0o644 }),
     writeFile(paths.hosts, request.hosts, { mode: 0o644 }),
     writeFile(paths.hostname, `${request.hostname}\n`, { mode: 0o644 }),
-    prepareContainerRoot(),
-    prepareCgroups(),
   ]);
   // after the network, whose sysctls it may set
   for (const [name, value] of Object.entries(request.sysctls)) await setSysctl(name, value);

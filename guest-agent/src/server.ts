@@ -14,7 +14,8 @@ import * as containers from './containers.ts';
 import { execSync } from './exec.ts';
 import { fail, unary } from './handlers.ts';
 import type { OutputReader } from './output.ts';
-import { configureSandbox, isConfigured } from './sandbox.ts';
+import { onlineProcessors } from './processors.ts';
+import { configureSandbox, isConfigured, prepareSandbox } from './sandbox.ts';
 import { readStats } from './stats/index.ts';
 import type { VolumeRequest } from './volumes.ts';
 
@@ -54,6 +55,11 @@ const handlers: AgentHandlers = {
     containers: [...containers.allContainers()].map(containerInfo),
   })),
 
+  PrepareSandbox: unary(async (request) => {
+    await prepareSandbox(request);
+    return {};
+  }),
+
   ConfigureSandbox: unary(async (request) => {
     await configureSandbox(request);
     return {};
@@ -87,6 +93,16 @@ const handlers: AgentHandlers = {
 
   RemoveContainer: unary(async (request) => {
     await containers.removeContainer(request.id);
+    return {};
+  }),
+
+  UpdateContainer: unary(async (request) => {
+    await containers.updateContainer(request.id, request.oci_resources.toString('utf8'));
+    return {};
+  }),
+
+  OnlineProcessors: unary(async (request) => {
+    await onlineProcessors(request.count);
     return {};
   }),
 

@@ -5,6 +5,7 @@ import type { ResolvedUser } from './users.ts';
 export interface OciSpec {
   readonly process: OciProcess;
   readonly mounts: readonly { readonly source?: string; readonly destination: string }[];
+  readonly linux: { readonly resources?: Readonly<Record<string, object>>; readonly [key: string]: unknown };
   readonly [key: string]: unknown;
 }
 
@@ -31,6 +32,14 @@ const podFile = (source: string, volumes: ReadonlyMap<string, string>): { source
 /** The daemon built it: it is trusted, unlike what comes from images. */
 export function parseSpec(json: string): OciSpec {
   return JSON.parse(json) as OciSpec;
+}
+
+/** The spec with limits changed, controller by controller; `resources` is OCI's as JSON. */
+export function withResources(spec: OciSpec, resources: string): OciSpec {
+  const changed = Object.entries(JSON.parse(resources) as Record<string, object>);
+  const before = spec.linux.resources ?? {};
+  const merged = changed.map(([name, value]) => [name, Array.isArray(value) ? value : { ...before[name], ...value }]);
+  return { ...spec, linux: { ...spec.linux, resources: { ...before, ...Object.fromEntries(merged) } } };
 }
 
 /** Fills in what only the guest knows: the root's path, the user's ids and home, sources of the pod's files and volumes. */

@@ -28,7 +28,7 @@ export const excludedPaths = [
 /** Loaded by the initramfs, in this order and with what they depend on: the root disk and its file system. */
 export const bootModules = ['virtio_blk', 'erofs'] as const;
 
-/** Loaded before the agent starts: the agent's channel, the pod's network, disks, layers, volumes. */
+/** Loaded before the agent starts: the agent's channel, the pod's network, disks, layers, volumes, more memory. */
 export const rootModules = [
   'vmw_vsock_virtio_transport',
   'virtio_net',
@@ -38,6 +38,7 @@ export const rootModules = [
   'overlay',
   'virtio-rng',
   'virtiofs',
+  'virtio_mem',
 ] as const;
 
 /** Where things are in the root. */

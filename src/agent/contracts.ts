@@ -9,6 +9,11 @@ export interface AgentInfo {
   readonly containers: readonly { readonly id: string; readonly started: boolean; readonly exit: AgentExit | null }[];
 }
 
+export interface PrepareSettings {
+  /** of the ext4 disk for what containers write; empty: they write to memory */
+  readonly scratchSerial: string;
+}
+
 export interface SandboxSettings {
   readonly sandboxId: string;
   readonly hostname: string;
@@ -16,8 +21,6 @@ export interface SandboxSettings {
   readonly resolvConf: string;
   readonly hosts: string;
   readonly sysctls: Readonly<Record<string, string>>;
-  /** of the ext4 disk for what containers write; empty: they write to memory */
-  readonly scratchSerial: string;
   readonly shmSizeBytes: number;
 }
 
@@ -169,10 +172,16 @@ export interface AgentStats {
 /** Methods throw CaissonError with the agent's code and words; `unavailable` when it does not answer. */
 export interface AgentClient extends Disposable {
   info(signal: AbortSignal): Promise<AgentInfo>;
+  /** Once per VM, before `configureSandbox`: what any pod needs. */
+  prepareSandbox(settings: PrepareSettings, signal: AbortSignal): Promise<void>;
   configureSandbox(settings: SandboxSettings, signal: AbortSignal): Promise<void>;
   createContainer(settings: ContainerSettings, signal: AbortSignal): Promise<AgentUser>;
   /** `not_found`, `permission_denied`: the command is not there or cannot be executed. */
   startContainer(id: string, signal: AbortSignal): Promise<void>;
+  /** `resources`: OCI `linux.resources`; what is left out stays. `failed_precondition` unless it has been created. */
+  updateContainer(id: string, resources: object, signal: AbortSignal): Promise<void>;
+  /** Brings plugged-in processors online, `count` in all. */
+  onlineProcessors(count: number, signal: AbortSignal): Promise<void>;
   /** `ignored`: the container has no handler for the signal, only SIGKILL will end it. */
   signalContainer(id: string, signal: number, all: boolean): Promise<{ readonly ignored: boolean }>;
   /** Resolves when the container has ended; rejects when the VM or this client has. */

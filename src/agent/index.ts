@@ -6,6 +6,9 @@ import type { ConfigureSandboxResponse__Output } from '../../proto/generated/age
 import type { CreateContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/CreateContainerResponse.ts';
 import type { GetInfoResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/GetInfoResponse.ts';
 import type { GetStatsResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/GetStatsResponse.ts';
+import type { OnlineProcessorsResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/OnlineProcessorsResponse.ts';
+import type { PrepareSandboxResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/PrepareSandboxResponse.ts';
+import type { UpdateContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/UpdateContainerResponse.ts';
 import type { RemoveContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/RemoveContainerResponse.ts';
 import type { SignalContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/SignalContainerResponse.ts';
 import type { StartContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/StartContainerResponse.ts';
@@ -46,6 +49,14 @@ export function connectAgent(socketPath: string): AgentClient {
         containers: info.containers.map(({ id, started, exit }) => ({ id, started, exit: exit && agentExit(exit) })),
       };
     },
+    prepareSandbox: async ({ scratchSerial }, signal) => {
+      const request = { entropy: randomBytes(64), scratch_serial: scratchSerial };
+      await unary<PrepareSandboxResponse__Output>(
+        'PrepareSandbox',
+        (...call) => control.PrepareSandbox(request, ...call),
+        signal,
+      );
+    },
     configureSandbox: async (settings, signal) => {
       await unary<ConfigureSandboxResponse__Output>(
         'ConfigureSandbox',
@@ -83,6 +94,21 @@ export function connectAgent(socketPath: string): AgentClient {
       await unary<StartContainerResponse__Output>(
         'StartContainer',
         (...call) => control.StartContainer({ id }, ...call),
+        signal,
+      );
+    },
+    updateContainer: async (id, resources, signal) => {
+      const request = { id, oci_resources: Buffer.from(JSON.stringify(resources)) };
+      await unary<UpdateContainerResponse__Output>(
+        'UpdateContainer',
+        (...call) => control.UpdateContainer(request, ...call),
+        signal,
+      );
+    },
+    onlineProcessors: async (count, signal) => {
+      await unary<OnlineProcessorsResponse__Output>(
+        'OnlineProcessors',
+        (...call) => control.OnlineProcessors({ count }, ...call),
         signal,
       );
     },
@@ -196,7 +222,6 @@ function sandboxMessage(settings: SandboxSettings) {
     resolv_conf: settings.resolvConf,
     hosts: settings.hosts,
     sysctls: { ...settings.sysctls },
-    scratch_serial: settings.scratchSerial,
     shm_size_bytes: String(settings.shmSizeBytes),
   };
 }

@@ -6,6 +6,7 @@ import { openImages } from '../image/index.ts';
 import type { ImageRecord } from '../image/index.ts';
 import type { Logger } from '../lib/logger.ts';
 import { openNetwork } from '../network/index.ts';
+import type { PodService } from '../pod/contracts.ts';
 import { openPods } from '../pod/index.ts';
 import { openSettings, openStore } from '../state/index.ts';
 import { openStorage } from '../storage/index.ts';
@@ -72,7 +73,7 @@ export async function startDaemon(config: Config, log: Logger): Promise<AsyncDis
       pods,
       images,
       network: () => network.status(),
-      runtime: () => runtimeState(config, vms),
+      runtime: () => runtimeState(config, vms, pods),
       containerFs: () => storage.usage(),
       features: { recursiveReadOnlyMounts: true, userNamespaces: false, supplementalGroupsPolicy: true },
       version: caissonVersion(),
@@ -83,12 +84,13 @@ export async function startDaemon(config: Config, log: Logger): Promise<AsyncDis
 }
 
 /** The runtime is ready even while a probe for the accelerator runs: pods wait for it. */
-function runtimeState(config: Config, vms: VmPort): RuntimeState {
+function runtimeState(config: Config, vms: VmPort, pods: PodService): RuntimeState {
   const accelerator = vms.accelerator();
   const info = {
     accelerator: accelerator ?? 'not chosen yet',
     transport: vms.transport,
     template: vms.template(),
+    pool: pods.pool(),
     config: config.vm,
   };
   const readiness = vms.readiness();

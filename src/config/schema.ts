@@ -46,8 +46,19 @@ export const configSchema = z.strictObject({
         .default('auto')
         .describe("auto: the kernel's where /dev/vhost-vsock exists"),
       template: z.boolean().default(true).describe('start pods as clones of a VM that has booted once'),
-      vcpus: z.int().min(1).max(64).default(1).describe('of a pod without limits'),
-      memory_mib: z.int().min(192).default(256).describe('of a pod without limits, guest kernel and agent included'),
+      vcpus: z.int().min(1).max(64).default(1).describe('of a pod without limits; limits add more'),
+      max_vcpus: z.int().min(1).max(64).default(8).describe('of a pod with limits, if the host has as many'),
+      memory_mib: z
+        .int()
+        .min(192)
+        .default(256)
+        .describe('of a pod without limits, guest kernel and agent included; limits come on top'),
+      pool: z.int().min(0).max(64).default(2).describe('VMs that wait for pods; each takes the memory of an idle pod'),
+      memory_reserve_mib: z
+        .int()
+        .min(0)
+        .default(256)
+        .describe('left to the host: below it no pod starts and waiting VMs are given up'),
       boot_timeout_s: z.int().min(1).default(90).describe('a VM whose agent has not answered by then is killed'),
       uid_base: z
         .int()

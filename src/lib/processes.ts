@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { setPriority } from 'node:os';
 import { CaissonError, isErrno } from './errors.ts';
 import { ignoreMissing } from './files.ts';
 
@@ -77,6 +78,26 @@ export async function findProcesses(test: (commandLine: string) => boolean): Pro
 
 export async function isRunning(process: ProcessIdentity): Promise<boolean> {
   return (await startTicks(process.pid)) === process.startTicks;
+}
+
+/** a tenth of the processors where others want them, too: the lowest would never come up on a busy node */
+export const LOW_PRIORITY = 10;
+export const NORMAL_PRIORITY = 0;
+
+/**
+ * Sets the priority of all threads of a process, -20 to 19. The kernel may group processes by session and then compares
+ * the groups: sched(7), autogroup.
+ */
+export async function setNice({ pid }: ProcessIdentity, nice: number): Promise<void> {
+  const threads = (await readdir(`/proc/${pid}/task`).catch(ignoreMissing<string[]>([]))).map(Number);
+  for (const thread of threads) {
+    try {
+      setPriority(thread, nice);
+    } catch (error) {
+      if (!isErrno(error, 'ESRCH')) throw error; // it has just ended
+    }
+  }
+  await writeFile(`/proc/${pid}/autogroup`, String(nice)).catch(gone);
 }
 
 /** SIGKILLs the process if it is still the same one. */

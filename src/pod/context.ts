@@ -8,7 +8,7 @@ import type { StoragePort, VolumePort, VolumeShare } from '../storage/contracts.
 import type { Vm, VmPort } from '../vm/contracts.ts';
 import { EventBus } from './events.ts';
 import type { ContainerLog } from './log-writer.ts';
-import type { ContainerRecord, SandboxRecord } from './records.ts';
+import type { ContainerRecord, SandboxRecord, SpareRecord } from './records.ts';
 import type { Registry } from './registry.ts';
 import { Sampler, type SandboxSamples } from './stats/sampler.ts';
 
@@ -43,6 +43,7 @@ export interface PodContext {
   readonly connectAgent: (socketPath: string) => AgentClient;
   readonly sandboxes: Registry<SandboxRecord>;
   readonly containers: Registry<ContainerRecord>;
+  readonly spares: Registry<SpareRecord>;
   readonly liveSandboxes: Map<string, LiveSandbox>;
   readonly liveContainers: Map<string, LiveContainer>;
   /** keeps an image's layers on disk as long as a container of it exists */

@@ -173,6 +173,13 @@ export interface StreamService {
   portForward(sandboxId: string, port: number, signal: AbortSignal): Promise<Duplex>;
 }
 
+export interface PoolView {
+  readonly size: number;
+  readonly ready: number;
+  /** why it is not full, unless it is just being filled */
+  readonly reason: string;
+}
+
 /** Ids may be unambiguous prefixes everywhere. Methods throw CaissonError; see each for the codes beyond `not_found`. */
 export interface PodService extends AsyncDisposable {
   /** `invalid_argument` for a config that can never run, `already_exists` for a taken name. Returns the id. */
@@ -196,6 +203,14 @@ export interface PodService extends AsyncDisposable {
   stopContainer(id: string, timeoutMs: number, signal: AbortSignal): Promise<void>;
   /** Idempotent, also for unknown ids; a running container is killed. */
   removeContainer(id: string): Promise<void>;
+  /** Zero values stay as they were. `failed_precondition` unless created or running; `resource_exhausted`. */
+  updateContainerResources(id: string, resources: LinuxContainerResources, signal: AbortSignal): Promise<void>;
+  /** The VM grows, and never shrinks. `failed_precondition` unless ready; `resource_exhausted`. */
+  updateSandboxResources(
+    id: string,
+    asked: { readonly resources: LinuxContainerResources | null; readonly overhead: LinuxContainerResources | null },
+    signal: AbortSignal,
+  ): Promise<void>;
   container(id: string): ContainerView;
   containers(filter: ContainerFilter): ContainerView[];
 
@@ -211,4 +226,6 @@ export interface PodService extends AsyncDisposable {
    * `resource_exhausted` when the reader falls far behind.
    */
   events(signal: AbortSignal): AsyncIterable<PodEvent>;
+  /** VMs that wait for pods. */
+  pool(): PoolView;
 }

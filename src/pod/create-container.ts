@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { UserSettings } from '../agent/contracts.ts';
 import type { Image } from '../image/contracts.ts';
-import { orAborted } from '../lib/async.ts';
+import { orAborted, together } from '../lib/async.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { newId } from '../lib/ids.ts';
 import { annotate, traced } from '../lib/trace.ts';
@@ -12,6 +12,7 @@ import { planMounts } from './mounts.ts';
 import { containerName } from './names.ts';
 import { ociSpec, processArgs } from './oci-spec.ts';
 import { nowNs, type ContainerRecord, type SandboxRecord } from './records.ts';
+import { growSandbox, sizeOf } from './sizing.ts';
 import { stopSignalNumber } from './signals.ts';
 import { bindVolumes, releaseVolumes } from './volumes.ts';
 import { validateContainer, type ValidContainerConfig } from './validate.ts';
@@ -50,7 +51,12 @@ export async function createContainer(
   undo.defer(() => context.containers.delete(id));
   const hold = undo.use(holdImages(context, [image, ...plan.images]));
   const layers = [image, ...plan.images].flatMap((one) => one.layers);
-  await traced('vm: plug layer disks', () => attachLayers(live, layers, signal));
+  const size = sizeOf(context, sandboxId, sandbox, { containerId: id, limits: record.resources });
+  await together(
+    signal,
+    (either) => traced('vm: plug layer disks', () => attachLayers(live, layers, either)),
+    (either) => growSandbox(context, sandboxId, size, either),
+  );
   undo.defer(() => releaseVolumes(context, sandboxId, id));
   await traced('volumes: bind', () => bindVolumes(context, sandboxId, live, id, plan.binds, signal));
   const settings = {

@@ -6,7 +6,7 @@ import { createContainer } from './create-container.ts';
 import { publishEvents } from './events.ts';
 import { execSync } from './exec-sync.ts';
 import { listContainers, listSandboxes } from './lists.ts';
-import { containerView, sandboxView, type ContainerRecord, type SandboxRecord } from './records.ts';
+import { containerView, sandboxView, type ContainerRecord, type SandboxRecord, type SpareRecord } from './records.ts';
 import { recover } from './recover.ts';
 import { Registry } from './registry.ts';
 import { removeContainer } from './remove-container.ts';
@@ -16,6 +16,8 @@ import { startContainer } from './start-container.ts';
 import { stopContainer } from './stop-container.ts';
 import { statsService } from './stats/index.ts';
 import { stopSandbox } from './stop-sandbox.ts';
+import { updateContainerResources, updateSandboxResources } from './update-resources.ts';
+import { WarmPool } from './warm-pool.ts';
 
 export type PodsOptions = Pick<
   PodContext,
@@ -34,15 +36,17 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
     ...ports,
     sandboxes: new Registry('sandbox', store.collection<SandboxRecord>('sandbox'), onUnstored),
     containers: new Registry('container', store.collection<ContainerRecord>('container'), onUnstored),
+    spares: new Registry('spare', store.collection<SpareRecord>('spare'), onUnstored),
   });
   publishEvents(context);
   await recover(context);
+  const pool = new WarmPool(context);
   const { sandboxes, containers } = context;
   const ifKnown = async (id: string | undefined, task: (id: string) => Promise<void>): Promise<void> => {
     if (id !== undefined) await task(id);
   };
   return {
-    runSandbox: (config, handler, signal) => runSandbox(context, config, handler, signal),
+    runSandbox: (config, handler, signal) => runSandbox(context, () => pool.take(), config, handler, signal),
     stopSandbox: (id) => ifKnown(sandboxes.resolve(id), (known) => stopSandbox(context, known)),
     removeSandbox: (id) => ifKnown(sandboxes.resolve(id), (known) => removeSandbox(context, known)),
     sandbox: (id) => {
@@ -68,10 +72,16 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
       if (!live) throw new CaissonError('failed_precondition', `container ${known} is not running`);
       await live.log?.reopen();
     },
+    updateContainerResources: (id, resources, signal) =>
+      updateContainerResources(context, containers.require(id), resources, signal),
+    updateSandboxResources: (id, asked, signal) =>
+      updateSandboxResources(context, sandboxes.require(id), asked, signal),
     setPodCidr,
     stats: statsService(context),
     events: (signal) => context.events.subscribe(signal),
+    pool: () => pool.status(),
     [Symbol.asyncDispose]: async () => {
+      await pool[Symbol.asyncDispose]();
       // VMs go on without the daemon; only its connections to them end
       context.closing = true;
       context.sampler[Symbol.dispose]();

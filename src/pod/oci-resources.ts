@@ -22,7 +22,11 @@ const DEVICE_RULES = [
 /** OCI's resources; crun turns the v1 numbers into cgroup v2's. Throws `invalid_argument` for negative limits. */
 export function ociResources(asked: LinuxContainerResources | null, privileged: boolean): object {
   const devices = privileged ? [{ allow: true, access: 'rwm' }] : DEVICE_RULES;
-  if (!asked) return { devices };
+  return { devices, ...(asked && ociLimits(asked)) };
+}
+
+/** Without what is not limited. Throws as above. */
+export function ociLimits(asked: LinuxContainerResources): object {
   const cpu = {
     ...positive('cpu_shares', asked.cpu_shares, 'shares'),
     ...positive('cpu_quota', asked.cpu_quota, 'quota', true),
@@ -40,7 +44,6 @@ export function ociResources(asked: LinuxContainerResources | null, privileged: 
       limit: Number(limit),
     }));
   return {
-    devices,
     ...(Object.keys(cpu).length > 0 && { cpu }),
     ...(Object.keys(memory).length > 0 && { memory }),
     ...(hugepageLimits.length > 0 && { hugepageLimits }),

@@ -1,7 +1,6 @@
-import type { Config } from '../config/schema.ts';
 import type { PodNetwork } from '../network/contracts.ts';
-import type { VmRecord } from '../vm/contracts.ts';
-import type { ContainerState, ContainerView, SandboxView, TimestampNs } from './contracts.ts';
+import type { VmRecord, VmSize } from '../vm/contracts.ts';
+import type { ContainerState, ContainerView, LinuxContainerResources, SandboxView, TimestampNs } from './contracts.ts';
 
 /**
  * A pod sandbox as it is kept in the store.
@@ -19,8 +18,12 @@ export interface SandboxRecord extends Omit<SandboxView, 'id' | 'state' | 'ips' 
   readonly logDirectory: string;
   readonly cid: number;
   readonly uid: number;
-  readonly vcpus: number;
-  readonly memoryMib: number;
+  /** what the pod as a whole asks */
+  readonly resources: LinuxContainerResources | null;
+  /** of its RuntimeClass */
+  readonly overhead: LinuxContainerResources | null;
+  /** of its VM, now */
+  readonly size: VmSize;
   readonly vm: VmRecord | null;
   readonly network: PodNetwork | null;
   /** what stop must still undo; false once it has */
@@ -42,7 +45,12 @@ export interface ContainerRecord extends Omit<ContainerView, 'id' | 'state' | 'i
   readonly stopSignalNumber: number;
 }
 
-export type VmDefaults = Pick<Config['vm'], 'vcpus' | 'memory_mib' | 'uid_base'>;
+/** A VM that waits for its pod; its key becomes the sandbox's id. */
+export interface SpareRecord {
+  readonly version: 1;
+  readonly cid: number;
+  readonly uid: number;
+}
 
 export function nowNs(): TimestampNs {
   return `${BigInt(Date.now()) * 1_000_000n}`;
@@ -61,7 +69,7 @@ export function sandboxView(id: string, record: SandboxRecord): SandboxView {
     runtimeHandler: record.runtimeHandler,
     ips: state === 'ready' ? (network?.ips ?? []) : [],
     namespaceOptions: record.namespaceOptions,
-    info: { vm, network, vcpus: record.vcpus, memoryMib: record.memoryMib, cid: record.cid, uid: record.uid },
+    info: { vm, network, ...record.size, cid: record.cid, uid: record.uid },
   };
 }
 

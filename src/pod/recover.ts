@@ -1,4 +1,5 @@
 import type { AgentClient } from '../agent/contracts.ts';
+import type { VmRecord } from '../vm/contracts.ts';
 import { CaissonError, describeError } from '../lib/errors.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
 import { holdImages } from './layers.ts';
@@ -18,6 +19,7 @@ export async function recover(context: PodContext): Promise<void> {
   for (const [id, record] of [...context.containers.entries()])
     if (record.state === 'creating') context.containers.delete(id);
   for (const [id, record] of context.containers.entries()) holdImagesOf(context, id, record);
+  await Promise.all(context.spares.entries().map(([id]) => discardSpare(context, id)));
   await Promise.all([...context.sandboxes.entries()].map(([id, record]) => recoverSandbox(context, id, record)));
 }
 
@@ -33,12 +35,26 @@ async function recoverSandbox(context: PodContext, id: string, record: SandboxRe
   }
 }
 
+/** Of one that had just become a sandbox only the record is left over. */
+async function discardSpare(context: PodContext, id: string): Promise<void> {
+  try {
+    if (!context.sandboxes.has(id)) await release(context, id, undefined);
+    context.spares.delete(id);
+  } catch (error) {
+    context.log.error({ err: error, sandboxId: id }, 'a waiting VM of the daemon before cannot be removed');
+  }
+}
+
 async function undoHalfMade(context: PodContext, id: string, record: SandboxRecord): Promise<void> {
-  await context.vms.discard(id, record.vm ?? undefined);
+  await release(context, id, record.vm ?? undefined);
+  context.sandboxes.delete(id);
+}
+
+async function release(context: PodContext, id: string, vm: VmRecord | undefined): Promise<void> {
+  await context.vms.discard(id, vm);
   await context.storage.removeScratch(id);
   await context.volumes.discard(id);
   await context.network.teardown(id);
-  context.sandboxes.delete(id);
 }
 
 async function adopt(context: PodContext, id: string, record: SandboxRecord): Promise<void> {

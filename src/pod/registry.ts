@@ -6,6 +6,8 @@ export type Watcher<T> = (id: string, before: T | undefined, after: T | undefine
 /** Records of one kind in memory, written through to the store. Reads never touch the disk. */
 export class Registry<T> {
   readonly #records = new Map<string, T>();
+  /** id by name */
+  readonly #names = new Map<string, string>();
   readonly #collection: Collection<T>;
   readonly #kind: string;
   readonly #onUnstored: (id: string, error: unknown) => void;
@@ -15,7 +17,10 @@ export class Registry<T> {
     this.#kind = kind;
     this.#onUnstored = onUnstored;
     this.#collection = collection;
-    for (const { id, value } of collection.all()) this.#records.set(id, value);
+    for (const { id, name, value } of collection.all()) {
+      this.#records.set(id, value);
+      this.#names.set(name, id);
+    }
   }
 
   /** Tells of every change from now on, after it has been made; undefined: there was, or is, no such record. */
@@ -23,9 +28,18 @@ export class Registry<T> {
     this.#onChange = onChange;
   }
 
-  /** Throws `already_exists` when the name is taken. */
+  /** Throws `already_exists`, naming the holder's id, when the name is taken. */
+  requireFree(name: string): void {
+    const holder = this.#names.get(name);
+    if (holder === undefined) return;
+    throw new CaissonError('already_exists', `${this.#kind} ${name} already exists with id ${holder}`);
+  }
+
+  /** Throws as `requireFree`. */
   insert(id: string, name: string, record: T): void {
+    this.requireFree(name);
     this.#collection.insert(id, name, record);
+    this.#names.set(name, id);
     this.#set(id, record);
   }
 
@@ -54,6 +68,7 @@ export class Registry<T> {
     const before = this.#records.get(id);
     this.#collection.delete(id);
     this.#records.delete(id);
+    for (const [name, holder] of this.#names) if (holder === id) this.#names.delete(name);
     this.#onChange(id, before, undefined);
   }
 

@@ -1,49 +1,75 @@
-import { randomInt } from 'node:crypto';
 import { hostname as hostHostname } from 'node:os';
-import type { AgentClient, SandboxSettings } from '../agent/contracts.ts';
+import type { SandboxSettings } from '../agent/contracts.ts';
 import { together } from '../lib/async.ts';
 import { CaissonError, describeError, firstFailure } from '../lib/errors.ts';
-import { newId } from '../lib/ids.ts';
 import { annotate } from '../lib/trace.ts';
 import type { PodNetwork, PodNetworkRequest, PortMapping } from '../network/contracts.ts';
-import type { Vm, VmSpec } from '../vm/contracts.ts';
+import type { VmSize } from '../vm/contracts.ts';
+import { parseBandwidth } from './bandwidth.ts';
 import type { PodContext } from './context.ts';
 import type { PodSandboxConfig } from './contracts.ts';
 import { hostsFile, resolvConf } from './dns.ts';
 import { sandboxName } from './names.ts';
 import { nowNs, type SandboxRecord } from './records.ts';
-import { vmSize } from './sizing.ts';
+import { makeGround, newIdentity, startVm, type PreparedVm, type Shell, type ShellIdentity } from './shell.ts';
+import { grow, vmSize } from './sizing.ts';
 import { goLive } from './supervise.ts';
 import { validateSandbox, type ValidSandboxConfig } from './validate.ts';
-import { parseBandwidth } from './bandwidth.ts';
 
-const SCRATCH_SERIAL = 'scratch';
 const DEFAULT_SHM_BYTES = 64 * 1024 * 1024;
-const FIRST_CID = 3;
-const MAX_CID = 0x7fff_0000;
-const UID_RANGE = 65536;
 
 /**
- * Reserves the name, makes the network, disk and VM of the pod, and returns its id when it is ready. A failure undoes
- * everything; what cannot be undone stays as a NOTREADY sandbox, for the kubelet to clean up.
+ * Reserves the name, makes the network, disk and VM of the pod, or takes a VM that waits for one, and returns its id
+ * when it is ready. A failure undoes everything; what cannot be undone stays as a NOTREADY sandbox, for the kubelet to
+ * clean up.
  */
 export async function runSandbox(
   context: PodContext,
+  takeSpare: () => Shell | undefined,
   config: PodSandboxConfig,
   handler: string,
   signal: AbortSignal,
 ): Promise<string> {
   validateSandbox(config, handler);
-  const id = newId();
-  annotate({ sandboxId: id });
-  const record = newRecord(context, config, handler);
-  context.sandboxes.insert(id, sandboxName(config), record);
-  const undo = new AsyncDisposableStack();
+  const pod: Pod = { config, handler, size: vmSize(asked(config), [], context.vms.sizes) };
+  context.sandboxes.requireFree(sandboxName(config));
+  const spare = takeSpare();
+  if (!spare) return await runIn(context, undefined, pod, signal);
+  let ended = false;
+  void spare.vm.exited.then(() => (ended = true));
   try {
-    const parts = await build(context, id, record, config, undo, signal);
+    return await runIn(context, spare, pod, signal);
+  } catch (error) {
+    if (!ended || signal.aborted) throw error;
+    context.log.warn(
+      { err: error, sandboxId: spare.identity.id },
+      'a waiting VM ended as it was taken: trying another',
+    );
+    return await runIn(context, undefined, pod, signal);
+  }
+}
+
+interface Pod {
+  readonly config: ValidSandboxConfig;
+  readonly handler: string;
+  /** what its VM needs */
+  readonly size: VmSize;
+}
+
+async function runIn(context: PodContext, spare: Shell | undefined, pod: Pod, signal: AbortSignal): Promise<string> {
+  const { config } = pod;
+  const identity = spare?.identity ?? newIdentity(context);
+  const { id } = identity;
+  annotate({ sandboxId: id });
+  const undo = new AsyncDisposableStack();
+  if (spare) ownSpare(context, spare, undo);
+  try {
+    context.sandboxes.insert(id, sandboxName(config), newRecord(context, pod, identity));
+    context.spares.delete(id);
+    const { vm, agent, network, size } = await build(context, identity, spare, pod, undo, signal);
     signal.throwIfAborted();
-    context.sandboxes.update(id, { state: 'ready', vm: parts.vm.record, network: parts.network });
-    goLive(context, id, parts.vm, parts.agent);
+    context.sandboxes.update(id, { state: 'ready', vm: vm.record, network, size });
+    goLive(context, id, vm, agent);
     undo.move();
     return id;
   } catch (failure) {
@@ -72,47 +98,60 @@ async function undoFailedRun(
   }
 }
 
-interface Parts {
-  readonly vm: Vm;
-  readonly agent: AgentClient;
+interface Built extends PreparedVm {
   readonly network: PodNetwork;
+  readonly size: VmSize;
 }
 
 /** Everything that takes time happens side by side; each step registers its undo before it begins. */
 async function build(
   context: PodContext,
-  id: string,
-  record: SandboxRecord,
-  config: PodSandboxConfig,
+  identity: ShellIdentity,
+  spare: Shell | undefined,
+  { config, size: wanted }: Pod,
   undo: AsyncDisposableStack,
   signal: AbortSignal,
-): Promise<Parts> {
-  const request = networkRequest(id, record, config);
+): Promise<Built> {
+  const { id } = identity;
+  const request = networkRequest(identity, config);
+  const { least } = context.vms.sizes;
+  const { vm, agent, network } = spare
+    ? { ...spare, network: await context.network.attach(request, spare.netns, signal) }
+    : await startShell(context, identity, request, undo, signal);
+  const [size] = await together(
+    signal,
+    (either) => grow({ vm, agent }, least, wanted, either),
+    async (either) => agent.configureSandbox(await settings(id, config, network), either),
+  );
+  return { vm, agent, network, size };
+}
+
+async function startShell(
+  context: PodContext,
+  identity: ShellIdentity,
+  request: PodNetworkRequest,
+  undo: AsyncDisposableStack,
+  signal: AbortSignal,
+): Promise<PreparedVm & { readonly network: PodNetwork }> {
+  const ground = await makeGround(context, identity, undo, signal);
+  const [prepared, network] = await together(
+    signal,
+    (either) => startVm(context, identity, ground, undo, either),
+    (either) => context.network.attach(request, ground.netns, either),
+  );
+  return { ...prepared, network };
+}
+
+/** From now on its parts are undone with the pod; it may use the processors as any other. */
+function ownSpare(context: PodContext, { identity, vm, agent }: Shell, undo: AsyncDisposableStack): void {
+  const { id } = identity;
   undo.defer(() => context.network.teardown(id));
   undo.defer(() => context.storage.removeScratch(id));
-  const [netns, scratch] = await together(
-    signal,
-    (either) => context.network.prepare(request, either),
-    (either) => context.storage.createScratch(id, record.uid, either),
-  );
-  const spec: VmSpec = {
-    sandboxId: id,
-    cid: record.cid,
-    uid: record.uid,
-    vcpus: record.vcpus,
-    memoryMib: record.memoryMib,
-    // the guest takes the MAC of the CNI interface over when it is configured
-    network: { ...netns, mac: '02:00:00:00:00:01' },
-    disks: [{ serial: SCRATCH_SERIAL, path: scratch.path, format: scratch.format, readOnly: false }],
-  };
-  const [vm, network] = await together(
-    signal,
-    async (either) => undo.use(await context.vms.start(spec, either)),
-    (either) => context.network.attach(request, netns, either),
-  );
-  const agent = undo.use(context.connectAgent(vm.agentSocket));
-  await agent.configureSandbox(await settings(id, config, network), signal);
-  return { vm, agent, network };
+  undo.use(vm);
+  undo.use(agent);
+  vm.hurry().catch((error: unknown) => {
+    context.log.warn({ err: error, sandboxId: id }, 'a VM from the pool keeps its low priority');
+  });
 }
 
 async function settings(id: string, config: PodSandboxConfig, network: PodNetwork): Promise<SandboxSettings> {
@@ -124,21 +163,20 @@ async function settings(id: string, config: PodSandboxConfig, network: PodNetwor
     resolvConf: await resolvConf(config, network.dns),
     hosts: hostsFile(hostname, network.ips),
     sysctls: config.linux?.sysctls ?? {},
-    scratchSerial: SCRATCH_SERIAL,
     shmSizeBytes: DEFAULT_SHM_BYTES,
   };
 }
 
-function networkRequest(id: string, record: SandboxRecord, config: PodSandboxConfig): PodNetworkRequest {
+function networkRequest({ id, uid }: ShellIdentity, config: ValidSandboxConfig): PodNetworkRequest {
   const bandwidth = parseBandwidth(config.annotations);
   return {
     sandboxId: id,
-    podName: record.metadata.name,
-    podNamespace: record.metadata.namespace,
-    podUid: record.metadata.uid,
+    podName: config.metadata.name,
+    podNamespace: config.metadata.namespace,
+    podUid: config.metadata.uid,
     portMappings: config.port_mappings.filter(({ host_port }) => host_port > 0).map(portMapping),
     ...(bandwidth && { bandwidth }),
-    tapUid: record.uid,
+    tapUid: uid,
   };
 }
 
@@ -152,36 +190,31 @@ function portMapping(mapping: PodSandboxConfig['port_mappings'][number]): PortMa
   };
 }
 
-function newRecord(context: PodContext, config: ValidSandboxConfig, runtimeHandler: string): SandboxRecord {
-  const { name, namespace, uid, attempt } = config.metadata;
-  const cid = freeCid(context);
+/** What the pod as a whole asks of its VM. */
+const asked = ({ linux }: PodSandboxConfig): Pick<SandboxRecord, 'resources' | 'overhead'> => ({
+  resources: linux?.resources ?? null,
+  overhead: linux?.overhead ?? null,
+});
+
+function newRecord(context: PodContext, { config, handler }: Pod, { cid, uid }: ShellIdentity): SandboxRecord {
+  const { name, namespace, uid: podUid, attempt } = config.metadata;
   return {
     version: 1,
     state: 'creating',
     reason: '',
-    metadata: { name, namespace, uid, attempt },
+    metadata: { name, namespace, uid: podUid, attempt },
     createdAt: nowNs(),
     labels: config.labels,
     annotations: config.annotations,
-    runtimeHandler,
+    runtimeHandler: handler,
     logDirectory: config.log_directory,
     namespaceOptions: config.linux?.security_context?.namespace_options ?? null,
     cid,
-    uid: vmUid(context, cid),
-    ...vmSize(config, context.config.vm),
+    uid,
+    ...asked(config),
+    size: context.vms.sizes.least,
     vm: null,
     network: null,
     hasResources: true,
   };
 }
-
-/** Random, because vsock addresses are host-wide and other daemons have theirs; no two pods share a uid either. */
-function freeCid(context: PodContext): number {
-  const taken = new Set([...context.sandboxes.entries()].map(([, { uid }]) => uid));
-  for (;;) {
-    const cid = randomInt(FIRST_CID, MAX_CID);
-    if (!taken.has(vmUid(context, cid))) return cid;
-  }
-}
-
-const vmUid = (context: PodContext, cid: number): number => context.config.vm.uid_base + 1 + (cid % UID_RANGE);

@@ -1,6 +1,6 @@
 /** The state port: records that survive the daemon. Values are plain JSON data; each kind's owner defines its shape. */
 
-export type RecordKind = 'sandbox' | 'container' | 'image' | 'setting';
+export type RecordKind = 'sandbox' | 'container' | 'spare' | 'image' | 'setting';
 
 export interface StoredRecord<T> {
   readonly id: string;

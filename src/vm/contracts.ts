@@ -9,8 +9,6 @@ export interface VmSpec {
   readonly cid: number;
   /** QEMU and its helpers run as this user */
   readonly uid: number;
-  readonly vcpus: number;
-  readonly memoryMib: number;
   /** none for a VM without network, such as the accelerator's probe */
   readonly network?: {
     /** null: a new one that nobody can reach, gone with the VM */
@@ -19,6 +17,8 @@ export interface VmSpec {
     readonly mac: string;
   };
   readonly disks: readonly DiskSpec[];
+  /** at low priority, until `hurry` */
+  readonly background?: boolean;
 }
 
 export interface DiskSpec {
@@ -27,6 +27,11 @@ export interface DiskSpec {
   readonly path: string;
   readonly format: 'raw' | 'qcow2';
   readonly readOnly: boolean;
+}
+
+export interface VmSize {
+  readonly vcpus: number;
+  readonly memoryMib: number;
 }
 
 export interface VmExit {
@@ -59,6 +64,13 @@ export interface Vm extends AsyncDisposable {
    * a second call is no error.
    */
   attachFs(socketPath: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Plugs in memory up to this size; what the VM has more of stays. Returns when the guest has it; `unavailable` or
+   * `deadline_exceeded` when it does not take it. Processors are there from the start: the agent brings them online.
+   */
+  growMemory(mib: number, signal: AbortSignal): Promise<void>;
+  /** Ends the low priority of a VM that was started in the background. */
+  hurry(): Promise<void>;
   /** Last lines of the guest's log, for error messages. */
   guestLogTail(): string;
   /** The daemon's connections end; the VM goes on, for the next daemon to adopt. */
@@ -68,7 +80,10 @@ export interface Vm extends AsyncDisposable {
 }
 
 export interface VmPort extends AsyncDisposable {
-  /** Boots a VM; returns when QEMU runs and the agent's socket can be dialled. Leaves nothing behind when it throws. */
+  /**
+   * Clones or boots a VM; returns when QEMU runs and the agent's socket can be dialled. Leaves nothing behind when it throws;
+   * `resource_exhausted` when the host is short of memory.
+   */
   start(spec: VmSpec, signal: AbortSignal): Promise<Vm>;
   /** Takes a running VM over again after a restart of the daemon; undefined when it is gone. */
   adopt(sandboxId: string, record: VmRecord): Promise<Vm | undefined>;
@@ -79,6 +94,10 @@ export interface VmPort extends AsyncDisposable {
   /** From memory: whether VMs can start at all, as far as is known. */
   readiness(): Readiness;
   readonly transport: VsockTransport;
+  /** what a VM starts with, and what it can grow to */
+  readonly sizes: { readonly least: VmSize; readonly most: VmSize };
+  /** Memory of the host that VMs may still take, `MiB`; negative when the reserve is being used up. */
+  spareMemoryMib(): Promise<number>;
   /** How pods start just now, and why: by cloning the template, or by booting. */
   template(): TemplateStatus;
   /** resolves when the accelerator has been chosen and the template made, or neither can be */

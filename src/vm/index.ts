@@ -11,6 +11,7 @@ import { isRunning } from '../lib/processes.ts';
 import { chooseAccelerator, type AcceleratorChoice } from './accelerator.ts';
 import { bootMachine, type BootOptions } from './boot.ts';
 import { probeMemory, type Readiness, type VmPort, type VmSpec, type VsockTransport } from './contracts.ts';
+import { availableMemoryMib, machineShape } from './grow.ts';
 import { connectMachine, killAll, killStrays } from './machine.ts';
 import { cloneMachine } from './template/clone.ts';
 import { holdTemplate } from './template/holder.ts';
@@ -31,12 +32,14 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
   const home = join(options.stateDir, 'vms');
   await mkdir(home, { recursive: true, mode: 0o711 });
   await discardUnfinished(home);
+  const shape = machineShape(config);
   const transport = chooseTransport(config.transport);
   const closing = new AbortController();
   const boot = {
     qemu: config.qemu,
     vhostDeviceVsock: config.vhost_device_vsock,
     guestImage: config.guest_image,
+    shape,
     transport,
     timeoutMs: config.boot_timeout_s * 1000,
     log,
@@ -45,8 +48,6 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     sandboxId: 'probe',
     cid: PROBE_CID,
     uid: config.uid_base,
-    vcpus: 1,
-    memoryMib: config.memory_mib,
     disks: [],
   };
   const memoryFile = probeMemory(config.guest_image);
@@ -80,25 +81,28 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
   const keeper = async (): Promise<KeeperOptions> => {
     const { kind, cpuModel } = await accelerator();
     const imageInputs = await readGuestInputs(config.guest_image);
-    const shape = { vcpus: config.vcpus, memoryMib: config.memory_mib, uid: config.uid_base };
     const at = { home: templateHome(config.guest_image), vmHome: home };
-    return { ...at, ...shape, imageInputs, launch: { ...boot, accelerator: kind, cpuModel }, log };
+    return { ...at, uid: config.uid_base, imageInputs, launch: { ...boot, accelerator: kind, cpuModel }, log };
   };
   const template = holdTemplate({ wanted: config.template, keeper, signal: closing.signal, log });
 
+  const spare = async (): Promise<number> => (await availableMemoryMib()) - config.memory_reserve_mib;
   // short: the path of a unix socket has at most 107 bytes
   const directory = (sandboxId: string): string => join(home, shortId(sandboxId));
   return {
     transport,
+    sizes: shape,
     accelerator: () => chosen,
     readiness,
     template: () => template.status(),
     settled: template.settled,
+    spareMemoryMib: spare,
     start: async (spec, signal) => {
+      requireMemory(shape.least.memoryMib, await spare());
       const { kind, cpuModel } = await orAborted(accelerator(), signal);
       const launch: BootOptions = { ...boot, accelerator: kind, cpuModel };
       const place = directory(spec.sandboxId);
-      const source = await orAborted(template.forSpec(spec), signal);
+      const source = await orAborted(template.current(), signal);
       if (!source) return bootMachine(spec, place, launch, signal);
       try {
         return await cloneMachine(spec, place, source.directory, launch, signal);
@@ -110,7 +114,10 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     },
     adopt: async (sandboxId, record) => {
       if (!(await isRunning(record))) return undefined;
-      return connectMachine({ record, directory: directory(sandboxId), log }, AbortSignal.timeout(ADOPT_TIMEOUT_MS));
+      return connectMachine(
+        { record, directory: directory(sandboxId), room: shape.most, log },
+        AbortSignal.timeout(ADOPT_TIMEOUT_MS),
+      );
     },
     discard: async (sandboxId, record) => {
       if (record) await killAll(record);
@@ -122,6 +129,14 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
       await template.settled;
     },
   };
+}
+
+function requireMemory(neededMib: number, spareMib: number): void {
+  if (spareMib >= neededMib) return;
+  const has = `the host has ${Math.max(0, Math.floor(spareMib))} MiB of memory to spare`;
+  throw new CaissonError('resource_exhausted', `${has}, and a VM begins with ${neededMib} MiB`, {
+    hint: 'free memory on the node, or lower memory_reserve_mib or memory_mib in [vm]',
+  });
 }
 
 const RETRY_MS = 5000;

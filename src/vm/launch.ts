@@ -2,12 +2,12 @@ import { CaissonError, describeError, isCaissonError } from '../lib/errors.ts';
 import { tail } from '../lib/exec.ts';
 import { readFileIfExists, removeTree } from '../lib/files.ts';
 import type { Logger } from '../lib/logger.ts';
-import { killProcess, type DetachedProcess } from '../lib/processes.ts';
+import { killProcess, LOW_PRIORITY, setNice, type DetachedProcess } from '../lib/processes.ts';
 import { traced } from '../lib/trace.ts';
 import { waitForPath } from '../lib/wait-for-path.ts';
 import type { Accelerator, VmSpec, VsockTransport } from './contracts.ts';
 import { connectMachine, makeVmDirectory, type Machine } from './machine.ts';
-import { commandLine, vmPaths, type MachineOptions } from './qemu/command-line.ts';
+import { commandLine, vmPaths, type MachineOptions, type MachineShape } from './qemu/command-line.ts';
 import { startCaged, type DevicePath } from './qemu/process.ts';
 
 export interface LaunchOptions {
@@ -16,6 +16,7 @@ export interface LaunchOptions {
   readonly guestImage: string;
   readonly accelerator: Accelerator;
   readonly cpuModel: string;
+  readonly shape: MachineShape;
   readonly transport: VsockTransport;
   /** `ms` until it is up */
   readonly timeoutMs: number;
@@ -48,6 +49,7 @@ export async function launchMachine(
   const helpers = needsHelper ? [await traced('vm: start vsock helper', startHelper)] : [];
   const qemu = await traced('vm: start QEMU', () => startQemu(spec, directory, options, plan));
   undo.defer(() => killProcess(qemu.identity));
+  if (spec.background) await Promise.all([qemu, ...helpers].map(({ identity }) => setNice(identity, LOW_PRIORITY)));
 
   const record = {
     ...qemu.identity,
@@ -63,7 +65,7 @@ export async function launchMachine(
   const failed = new AbortController();
   const attempt = AbortSignal.any([startSignal, failed.signal]);
   const connecting = traced('vm: connect to QEMU', () =>
-    connectMachine({ record, directory, log: options.log }, attempt),
+    connectMachine({ record, directory, room: options.shape.most, log: options.log }, attempt),
   );
   try {
     machine = await Promise.race([connecting, ...died]);

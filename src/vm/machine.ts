@@ -4,10 +4,18 @@ import { KeyedMutex, orAborted } from '../lib/async.ts';
 import { CaissonError, isCaissonError, isErrno } from '../lib/errors.ts';
 import { readFileIfExists, removeTree } from '../lib/files.ts';
 import type { Logger } from '../lib/logger.ts';
-import { findProcesses, isRunning, killProcess, type ProcessIdentity } from '../lib/processes.ts';
+import {
+  findProcesses,
+  isRunning,
+  killProcess,
+  NORMAL_PRIORITY,
+  setNice,
+  type ProcessIdentity,
+} from '../lib/processes.ts';
 import { tail } from '../lib/exec.ts';
 import { connectWhenReady } from '../lib/unix-socket.ts';
-import type { DiskSpec, Vm, VmExit, VmRecord } from './contracts.ts';
+import type { DiskSpec, Vm, VmExit, VmRecord, VmSize } from './contracts.ts';
+import { growMemory } from './grow.ts';
 import { GuestLog } from './guest-log.ts';
 import { fsAttacher } from './file-system.ts';
 import { blockdevOptions, DISK_NODE, nodeName, scsiDisk, vmPaths } from './qemu/command-line.ts';
@@ -22,6 +30,8 @@ const AGENT_PORT = 1024;
 export interface MachineInput {
   readonly record: VmRecord;
   readonly directory: string;
+  /** what it can grow to */
+  readonly room: VmSize;
   readonly log: Logger;
 }
 
@@ -36,7 +46,7 @@ export interface Machine extends Vm {
 
 /** Connects to a QEMU that has just been started or that an earlier daemon left. */
 export async function connectMachine(input: MachineInput, signal: AbortSignal): Promise<Machine> {
-  const { record, directory, log } = input;
+  const { record, directory, room, log } = input;
   const path = vmPaths(directory);
   await using undo = new AsyncDisposableStack();
   const qmp = await QmpClient.connect(await connectWhenReady(path.qmp, record.uid, signal));
@@ -58,6 +68,7 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
   undo.use(await startRelay(path.agent, dial, log));
   const attachDisk = diskAttacher(qmp, await pluggedDisks(qmp));
   const attachFs = await fsAttacher(qmp);
+  const growing = new KeyedMutex();
   const release = undo.move();
   return {
     record,
@@ -69,6 +80,10 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
     exited,
     attachDisk,
     attachFs,
+    hurry: async () => {
+      await Promise.all([record, ...record.helperPids].map((process) => setNice(process, NORMAL_PRIORITY)));
+    },
+    growMemory: (mib, growSignal) => growing.run('memory', () => growMemory(qmp, room, mib, growSignal)),
     disconnect: () => release.disposeAsync(),
     guestLogTail: () => guestLog.tail(),
     [Symbol.asyncDispose]: async () => {
@@ -94,8 +109,12 @@ async function untilDialled(dial: VsockDialer, signal: AbortSignal): Promise<voi
   }
 }
 
+/** A request that reaches the device before the guest's driver is there is lost: it gets no answer at all. */
 const isRefusal = (error: unknown): boolean =>
-  isCaissonError(error, 'unavailable') || isErrno(error, 'ECONNRESET') || isErrno(error, 'EPIPE');
+  isCaissonError(error, 'unavailable') ||
+  isCaissonError(error, 'deadline_exceeded') ||
+  isErrno(error, 'ECONNRESET') ||
+  isErrno(error, 'EPIPE');
 
 /** Serials of the disks that QEMU has: from its command line, or from an earlier daemon. */
 async function pluggedDisks(qmp: QmpClient): Promise<string[]> {

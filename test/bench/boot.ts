@@ -61,13 +61,11 @@ async function startOne(vms: VmPort, config: Config['vm'], signal: AbortSignal):
 }
 
 /** In a network of its own that nobody can reach. */
-function specOf({ uid_base, vcpus, memory_mib }: Config['vm']): VmSpec {
+function specOf({ uid_base }: Config['vm']): VmSpec {
   return {
     sandboxId: newId(),
     cid: randomInt(3, 0x7fff_0000),
     uid: uid_base + 1,
-    vcpus,
-    memoryMib: memory_mib,
     network: { netnsPath: null, tapName: 'tap0', mac: '02:00:00:00:00:01' },
     disks: [],
   };

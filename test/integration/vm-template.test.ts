@@ -28,8 +28,6 @@ function spec(number: number): VmSpec {
     sandboxId: `${number}`.repeat(16),
     cid: 0x1000_0000 + process.pid * 16 + number,
     uid: config.uid_base + 1000 + number,
-    vcpus: config.vcpus,
-    memoryMib: config.memory_mib,
     network: { netnsPath: null, tapName: 'tap0', mac: '02:00:00:00:00:01' },
     disks: [],
   };

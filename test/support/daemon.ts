@@ -124,6 +124,8 @@ function configValues(dir: string, confDir: string, overrides: ConfigOverrides):
     vm: {
       accelerator: process.env['CAISSON_TEST_ACCELERATOR'] ?? 'tcg',
       ...(process.env['CAISSON_TEST_GUEST_IMAGE'] && { guest_image: process.env['CAISSON_TEST_GUEST_IMAGE'] }),
+      // VMs that wait are made when a test asks for them: what is counted is the test's own
+      pool: 0,
       // no other daemon of this machine has VMs of the same users: see resources.ts
       uid_base: randomInt(100, 20_000) * 100_000,
     },

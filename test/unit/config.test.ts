@@ -157,7 +157,7 @@ describe('the printed files', () => {
     const [settings = ''] = template.split('#[[');
     const uncommented = settings.replaceAll(/^#(?=[a-z_])/gm, '');
     assert.deepEqual(configSchema.parse(parse(uncommented)), configSchema.parse({}));
-    assert.match(template, /# of a pod without limits\n#vcpus = 1\n/);
+    assert.match(template, /# of a pod without limits; limits add more\n#vcpus = 1\n/);
     assert.match(template, /\(auto, kvm, tcg\)\n#accelerator = "auto"/);
     const everything = parse(template.replaceAll(/^#(?=[a-z_[])/gm, ''));
     assert.equal(configSchema.parse(everything).image.registry[0]?.mirror.length, 1);

@@ -126,6 +126,8 @@ export function fakePods(changes: Partial<PodService> = {}): PodService {
     containers: () => [containerView],
     execSync: unexpected,
     reopenLog: unexpected,
+    updateContainerResources: unexpected,
+    updateSandboxResources: unexpected,
     setPodCidr: unexpected,
     events: unexpected,
     stats: {
@@ -135,6 +137,7 @@ export function fakePods(changes: Partial<PodService> = {}): PodService {
       sandboxes: unexpected,
       detailed: unexpected,
     },
+    pool: () => ({ size: 0, ready: 0, reason: '' }),
     [Symbol.asyncDispose]: () => Promise.resolve(),
     ...changes,
   };

@@ -10,7 +10,7 @@ import { makeContext, type PodContext } from '../../src/pod/context.ts';
 import type { ContainerConfig } from '../../src/pod/contracts.ts';
 import { createContainer } from '../../src/pod/create-container.ts';
 import { execSync } from '../../src/pod/exec-sync.ts';
-import type { ContainerRecord, SandboxRecord } from '../../src/pod/records.ts';
+import type { ContainerRecord, SandboxRecord, SpareRecord } from '../../src/pod/records.ts';
 import { recover } from '../../src/pod/recover.ts';
 import { Registry } from '../../src/pod/registry.ts';
 import { startContainer } from '../../src/pod/start-container.ts';
@@ -18,6 +18,7 @@ import { stopContainer } from '../../src/pod/stop-container.ts';
 import { noSamples } from '../../src/pod/stats/sampler.ts';
 import { endContainers } from '../../src/pod/supervise.ts';
 import type { Collection } from '../../src/state/contracts.ts';
+import type { VmPort } from '../../src/vm/contracts.ts';
 import { fakeImages, image, recordingLog, type LogLine } from './cri-fakes.ts';
 
 const POD = 'a'.repeat(64);
@@ -32,6 +33,8 @@ function config(): ContainerConfig {
   const request = codec.requestDeserialize(codec.requestSerialize({ config: fields }));
   return (request as unknown as { config: ContainerConfig }).config;
 }
+
+const SIZE = { vcpus: 1, memoryMib: 256 };
 
 /** Stands in for what a test has no use for: whatever is asked of it is an error. */
 function useless<T extends object>(what: string, parts: Partial<T> = {}): T {
@@ -60,12 +63,17 @@ function contextWith(agent: Partial<AgentClient>): { readonly context: PodContex
     network: useless('network'),
     storage: useless('storage'),
     volumes: useless('volumes'),
-    vms: useless('vms'),
+    vms: useless<VmPort>('vms', { sizes: { least: SIZE, most: SIZE } }),
     connectAgent: () => assert.fail('no agent is to be dialled'),
     sandboxes: new Registry<SandboxRecord>('sandbox', inMemory(), unstored),
     containers: new Registry<ContainerRecord>('container', inMemory(), unstored),
+    spares: new Registry<SpareRecord>('spare', inMemory(), unstored),
   });
-  context.sandboxes.insert(POD, 'pod', useless<SandboxRecord>('record', { state: 'ready', logDirectory: '' }));
+  context.sandboxes.insert(
+    POD,
+    'pod',
+    useless<SandboxRecord>('record', { state: 'ready', logDirectory: '', size: SIZE, resources: null, overhead: null }),
+  );
   context.liveSandboxes.set(POD, {
     vm: useless('vm'),
     agent: useless('agent', agent),

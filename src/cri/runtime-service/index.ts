@@ -32,6 +32,8 @@ import { streamContainers } from './stream-containers.ts';
 import { streamPodSandboxMetrics } from './stream-pod-sandbox-metrics.ts';
 import { streamPodSandboxStats } from './stream-pod-sandbox-stats.ts';
 import { streamPodSandboxes } from './stream-pod-sandboxes.ts';
+import { updateContainerResources } from './update-container-resources.ts';
+import { updatePodSandboxResources } from './update-pod-sandbox-resources.ts';
 import { updateRuntimeConfig } from './update-runtime-config.ts';
 import { version } from './version.ts';
 
@@ -48,6 +50,7 @@ export function runtimeService(services: CriServices, log: Logger, closing: Abor
     RunPodSandbox: handle('change', runPodSandbox(services)),
     StopPodSandbox: handle('change', stopPodSandbox(services)),
     RemovePodSandbox: handle('change', removePodSandbox(services)),
+    UpdatePodSandboxResources: handle('change', updatePodSandboxResources(services)),
     PodSandboxStatus: handle('read', podSandboxStatus(services)),
     ListPodSandbox: handle('read', listPodSandbox(services)),
     StreamPodSandboxes: stream(streamPodSandboxes(services)),
@@ -56,6 +59,7 @@ export function runtimeService(services: CriServices, log: Logger, closing: Abor
     StartContainer: handle('change', startContainer(services)),
     StopContainer: handle('change', stopContainer(services)),
     RemoveContainer: handle('change', removeContainer(services)),
+    UpdateContainerResources: handle('change', updateContainerResources(services)),
     ContainerStatus: handle('read', containerStatus(services)),
     ListContainers: handle('read', listContainers(services)),
     StreamContainers: stream(streamContainers(services)),

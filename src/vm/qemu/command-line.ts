@@ -1,7 +1,14 @@
-import type { Accelerator, DiskSpec, VmSpec, VsockTransport } from '../contracts.ts';
+import type { Accelerator, DiskSpec, VmSize, VmSpec, VsockTransport } from '../contracts.ts';
+
+/** What a VM starts with, and what it can grow to by plugging. */
+export interface MachineShape {
+  readonly least: VmSize;
+  readonly most: VmSize;
+}
 
 export interface MachineOptions {
   readonly spec: VmSpec;
+  readonly shape: MachineShape;
   /** sockets and files of this VM */
   readonly directory: string;
   readonly guestImage: string;
@@ -53,6 +60,8 @@ const KERNEL_ARGUMENTS = [
   'rcupdate.rcu_expedited=1',
   'noreplace-smp',
   'net.ifnames=0',
+  'memhp_default_state=online_kernel',
+  'swiotlb=noforce',
   'panic=-1',
   'reboot=t',
 ];
@@ -64,7 +73,8 @@ export function kernelArguments(accelerator: Accelerator): string {
 
 /** Everything behind the program's name. The VM starts stopped, so that nobody misses its first words. */
 export function commandLine(options: MachineOptions): string[] {
-  const { spec, directory, guestImage } = options;
+  const { spec, shape, directory, guestImage } = options;
+  const { least, most } = shape;
   const socket = vmPaths(directory);
   return [
     ...['-name', `caisson-${spec.sandboxId.slice(0, 13)},debug-threads=on`],
@@ -72,10 +82,15 @@ export function commandLine(options: MachineOptions): string[] {
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     ...['-M', 'q35,usb=off,smbus=off,sata=off,vmport=off,memory-backend=ram'],
     ...['-accel', options.accelerator === 'kvm' ? 'kvm' : 'tcg,tb-size=128'],
-    ...['-cpu', options.cpuModel, '-smp', String(spec.vcpus), '-m', `${spec.memoryMib}M`],
+    // all that a pod may get, most of them offline: docs/decisions/0010
+    ...['-cpu', options.cpuModel, '-smp', String(most.vcpus)],
+    ...['-m', `${least.memoryMib}M,maxmem=${most.memoryMib}M`],
     ...['-object', memory(options)],
     ...['-kernel', `${guestImage}/kernel`, '-initrd', `${guestImage}/initramfs`],
-    ...['-append', [kernelArguments(options.accelerator), ...options.extraKernelArguments].join(' ')],
+    ...[
+      '-append',
+      [kernelArguments(options.accelerator), `maxcpus=${least.vcpus}`, ...options.extraKernelArguments].join(' '),
+    ],
     ...(options.incoming ? ['-incoming', 'defer'] : []),
     ...['-chardev', `socket,id=qmp,path=${quote(socket.qmp)},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
     ...['-device', 'virtio-serial-pci,id=serial0'],
@@ -94,16 +109,19 @@ export function commandLine(options: MachineOptions): string[] {
     ]),
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
     ...network(spec),
-    ...['-device', `pcie-root-port,id=${VSOCK_PORT},chassis=1,slot=1`],
-    ...['-device', `pcie-root-port,id=${FS_PORT},chassis=2,slot=2`],
+    ...[VSOCK_PORT, FS_PORT, MEMORY_PORT].flatMap((id, index) => [
+      '-device',
+      `pcie-root-port,id=${id},chassis=${index + 1},slot=${index + 1}`,
+    ]),
     ...(options.vsock === 'present' ? vsock(options, socket.vhostUser) : []),
   ];
 }
 
 /** Shared, because vhost-user devices read and write the guest's memory. */
-function memory({ spec, memory: where }: MachineOptions): string {
-  if (where === 'anonymous') return `memory-backend-memfd,id=ram,size=${spec.memoryMib}M,share=on`;
-  return `memory-backend-file,id=ram,size=${spec.memoryMib}M,share=on,mem-path=/proc/self/fd/${where.fd}`;
+function memory({ shape, memory: where }: MachineOptions): string {
+  const size = `${shape.least.memoryMib}M`;
+  if (where === 'anonymous') return `memory-backend-memfd,id=ram,size=${size},share=on`;
+  return `memory-backend-file,id=ram,size=${size},share=on,mem-path=/proc/self/fd/${where.fd}`;
 }
 
 function network({ network: net }: VmSpec): string[] {
@@ -126,6 +144,8 @@ function vsock({ spec, transport }: MachineOptions, vhostUserSocket: string): st
 
 /** The root port that waits for the vsock device. */
 export const VSOCK_PORT = 'vsock-port';
+/** The root port that waits for more memory. */
+export const MEMORY_PORT = 'memory-port';
 
 /** The root port that waits for the pod's volumes. */
 export const FS_PORT = 'fs-port';

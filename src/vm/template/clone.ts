@@ -3,6 +3,7 @@ import { orAborted } from '../../lib/async.ts';
 import { run } from '../../lib/exec.ts';
 import { createMemfd } from '../../lib/memfd.ts';
 import { traced } from '../../lib/trace.ts';
+import { LOW_PRIORITY, NORMAL_PRIORITY } from '../../lib/processes.ts';
 import type { VmSpec } from '../contracts.ts';
 import { launchMachine, type LaunchOptions } from '../launch.ts';
 import type { Machine } from '../machine.ts';
@@ -22,8 +23,11 @@ export async function cloneMachine(
 ): Promise<Machine> {
   const template = templateFiles(templateDirectory);
   using memory = createMemfd(`caisson-${spec.sandboxId.slice(0, 13)}`);
-  const copy = ['--sparse=always', template.ram, `/proc/${process.pid}/fd/${memory.fd}`];
-  await run('cp', copy, { signal, phase: 'vm: copy RAM' });
+  const copy = ['cp', '--sparse=always', template.ram, `/proc/${process.pid}/fd/${memory.fd}`];
+  await run('nice', ['-n', String(spec.background ? LOW_PRIORITY : NORMAL_PRIORITY), ...copy], {
+    signal,
+    phase: 'vm: copy RAM',
+  });
   // QEMU opens it as the VM's user, through /proc/self/fd
   fchownSync(memory.fd, spec.uid, spec.uid);
   fchmodSync(memory.fd, 0o600);

@@ -1,13 +1,13 @@
 import { describeError } from '../../lib/errors.ts';
 import type { Logger } from '../../lib/logger.ts';
-import type { TemplateStatus, VmSpec } from '../contracts.ts';
+import type { TemplateStatus } from '../contracts.ts';
 import { findTemplate, makeTemplate, type KeeperOptions, type Template } from './keeper.ts';
 
 /** The daemon's template: looked for at once, made in the background when there is none. */
 export interface TemplateHolder {
   status(): TemplateStatus;
-  /** A template of this VM's shape; waits for the look, not for the making. */
-  forSpec(spec: VmSpec): Promise<Template | undefined>;
+  /** The template, if it is there; waits for the look, not for the making. */
+  current(): Promise<Template | undefined>;
   /** resolves when it is there or cannot be made */
   readonly settled: Promise<void>;
 }
@@ -46,9 +46,9 @@ export function holdTemplate({ wanted, keeper, signal, log }: HolderOptions): Te
   return {
     status: () => status,
     settled,
-    forSpec: async ({ vcpus, memoryMib }) => {
+    current: async () => {
       await looked.catch(() => undefined); // whoever starts a VM meets the reason again
-      return template?.vcpus === vcpus && template.memoryMib === memoryMib ? template : undefined;
+      return template;
     },
   };
 }

@@ -16,8 +16,6 @@ import { cloneMachine } from './clone.ts';
 
 export interface Template {
   readonly directory: string;
-  readonly vcpus: number;
-  readonly memoryMib: number;
 }
 
 export interface KeeperOptions {
@@ -25,8 +23,6 @@ export interface KeeperOptions {
   readonly home: string;
   /** changes with the guest image */
   readonly imageInputs: string;
-  readonly vcpus: number;
-  readonly memoryMib: number;
   readonly launch: LaunchOptions;
   /** where its VMs have their directories while it is made */
   readonly vmHome: string;
@@ -54,10 +50,10 @@ export async function makeTemplate(options: KeeperOptions, signal: AbortSignal):
 }
 
 async function locate(options: KeeperOptions): Promise<{ readonly template: Template; readonly identity: string }> {
-  const { home, imageInputs, vcpus, memoryMib } = options;
+  const { home, imageInputs } = options;
   const identity = await identityOf(options);
   const directory = join(home, `${imageInputs.slice(0, 12)}-${identity.slice(0, 12)}`);
-  return { template: { directory, vcpus, memoryMib }, identity };
+  return { template: { directory }, identity };
 }
 
 async function make(directory: string, identity: string, options: KeeperOptions, signal: AbortSignal): Promise<void> {
@@ -79,13 +75,11 @@ const FIRST_CID = 3;
 const MAX_CID = 0x7fff_0000;
 
 /** A VM in a network of its own, which nobody can reach; `number` keeps template and trial apart. */
-function spec({ vcpus, memoryMib, uid }: KeeperOptions, number: number): VmSpec {
+function spec({ uid }: KeeperOptions, number: number): VmSpec {
   return {
     sandboxId: `template-${number}-${process.pid}`,
     cid: randomInt(FIRST_CID, MAX_CID),
     uid,
-    vcpus,
-    memoryMib,
     network: { netnsPath: null, tapName: 'tap0', mac: '02:00:00:00:00:01' },
     disks: [],
   };
