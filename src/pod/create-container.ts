@@ -13,6 +13,7 @@ import { containerName } from './names.ts';
 import { ociSpec, processArgs } from './oci-spec.ts';
 import { nowNs, type ContainerRecord, type SandboxRecord } from './records.ts';
 import { growSandbox, sizeOf } from './sizing.ts';
+import { seccompProfile } from './seccomp/index.ts';
 import { stopSignalNumber } from './signals.ts';
 import { bindVolumes, releaseVolumes } from './volumes.ts';
 import { validateContainer, type ValidContainerConfig } from './validate.ts';
@@ -37,9 +38,11 @@ export async function createContainer(
   }
   const id = newId();
   annotate({ containerId: id });
+  const seccomp = await seccompProfile(config);
   await using plan = await planMounts(context, config);
   const spec = ociSpec({
     mounts: plan.mounts,
+    seccomp,
     containerId: id,
     config,
     sandboxConfig: sandboxConfig ?? { hostname: '' },

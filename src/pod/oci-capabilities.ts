@@ -66,11 +66,15 @@ const DEFAULT = [
   'AUDIT_WRITE',
 ];
 
+export type CapabilitySets = Readonly<
+  Record<'bounding' | 'effective' | 'permitted' | 'inheritable' | 'ambient', readonly string[]>
+>;
+
 /**
  * OCI's capability sets. CRI: drops come before adds, `ALL` means every one, names come with or without `CAP_`.
  * Throws `invalid_argument` for a name that does not exist.
  */
-export function capabilitySets(asked: Asked | null, privileged: boolean): object {
+export function capabilitySets(asked: Asked | null, privileged: boolean): CapabilitySets {
   const ambient = names(asked?.add_ambient_capabilities);
   const set = new Set(privileged ? ALL : DEFAULT);
   if (!privileged) {

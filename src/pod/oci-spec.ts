@@ -4,6 +4,7 @@ import type { ContainerConfig, PodSandboxConfig } from './contracts.ts';
 import type { SpecMount } from './mounts.ts';
 import { capabilitySets } from './oci-capabilities.ts';
 import { ociResources } from './oci-resources.ts';
+import type { SeccompProfile } from './seccomp/index.ts';
 
 /** What other runtimes give; the agent's own limit is lower. */
 const OPEN_FILES = 1_048_576;
@@ -33,6 +34,8 @@ export interface OciSpecInput {
   readonly image: ImageConfig;
   /** what the config's mounts come to */
   readonly mounts: readonly SpecMount[];
+  /** undefined: every system call is allowed */
+  readonly seccomp?: SeccompProfile | undefined;
 }
 
 /**
@@ -64,6 +67,7 @@ export function ociSpec(input: OciSpecInput): object {
     linux: {
       cgroupsPath: `/caisson/${input.containerId}`,
       namespaces: namespaces(config),
+      seccomp: input.seccomp,
       resources: ociResources(resources ?? null, privileged),
       maskedPaths: privileged ? [] : orDefault(security?.masked_paths, MASKED_PATHS),
       readonlyPaths: privileged ? [] : orDefault(security?.readonly_paths, READONLY_PATHS),

@@ -95,13 +95,13 @@ describe('the OCI spec of a container', () => {
 });
 
 describe('capabilities', () => {
-  const sets = (asked: object, privileged = false): string[] =>
+  const sets = (asked: object, privileged = false): readonly string[] =>
     (
       capabilitySets(
         { add_capabilities: [], drop_capabilities: [], add_ambient_capabilities: [], ...asked },
         privileged,
       ) as {
-        bounding: string[];
+        bounding: readonly string[];
       }
     ).bounding;
 
