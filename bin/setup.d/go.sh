@@ -1,5 +1,5 @@
-# The Kubernetes project's crictl and critest, for the tests that drive the daemon with them, and two small programs of
-# critest's images: built from the Go modules that test/conformance pins.
+# The Kubernetes project's crictl and critest, for the tests that drive the daemon with them, two small programs of
+# critest's images, and a client made of client-go: built from the Go modules that test/conformance pins.
 
 go_module=test/conformance
 go_output=.cache/bin
@@ -14,6 +14,11 @@ step_crictl() {
 step_critest() {
   next_step 'critest'
   go_build_step 'about 600 packages, 1 to 4 minutes' crictl critest ginkgo nnp pause
+}
+
+step_streaming() {
+  next_step 'crictl and the client of the streaming test'
+  go_build_step 'about 600 packages, 1 to 4 minutes' crictl streams
 }
 
 # go_build_step <how long> <program>...

@@ -1,0 +1,145 @@
+import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { startTestDaemon, type TestDaemon } from '../../support/daemon.ts';
+import { createAndStart, runPod, type TestPod } from '../../support/pods.ts';
+import type { Steps } from '../../support/steps.ts';
+import type { Crictl } from '../crictl/run.ts';
+
+export const STREAMS = join(import.meta.dirname, '../../../.cache/bin/streams');
+
+export const TRANSPORTS = ['spdy', 'websocket'] as const;
+export type Transport = (typeof TRANSPORTS)[number];
+
+/** `ms` that a client may take; without KVM everything in a guest is slow */
+const CLIENT_TIMEOUT_MS = 120_000;
+
+/** Ports inside the pod. */
+export const PORTS = { page: 8080, count: 8081, deaf: 8082 } as const;
+export const PAGE = 'a page from inside a VM\n';
+
+/** httpd with one page, and a server that answers what it got with its length, once all of it has come. */
+const SERVE = `
+mkdir -p /tmp/www && echo '${PAGE.trim()}' >/tmp/www/index.html
+httpd -p ${PORTS.page} -h /tmp/www
+while :; do nc -l -p ${PORTS.count} -e sh -c 'echo "$(wc -c) bytes"'; done`;
+
+/** Everything the steps work with. */
+export interface World {
+  readonly steps: Steps;
+  readonly crictl: Crictl;
+  readonly daemon: TestDaemon;
+  readonly pod: TestPod;
+  /** id of a container that waits for execs, and serves PORTS */
+  readonly box: string;
+}
+
+export async function startPod(lab: AsyncDisposableStack) {
+  const daemon = lab.use(await startTestDaemon({ ownSession: true }));
+  const pod = await runPod(daemon, 'streams');
+  const box = await createAndStart(pod, 'box', ['sh', '-c', SERVE]);
+  return { daemon, pod, box };
+}
+
+export interface ExecOptions {
+  readonly stdin?: boolean;
+  readonly tty?: boolean;
+}
+
+/** What CRI's Exec answers. */
+export async function execUrl({ daemon, box }: World, command: string[], options: ExecOptions = {}): Promise<string> {
+  const { stdin = false, tty = false } = options;
+  const { url } = await daemon.cri.runtime.Exec({
+    container_id: box,
+    cmd: command,
+    stdin,
+    tty,
+    stdout: true,
+    stderr: !tty,
+  });
+  return url;
+}
+
+export interface ClientAnswer {
+  readonly stdout: Buffer;
+  readonly stderr: string;
+  readonly code: number | null;
+}
+
+export type Client = ChildProcessWithoutNullStreams;
+
+/** Starts test/conformance/streams. */
+export function startClient(args: readonly string[]): Client {
+  const client = spawn(STREAMS, args, { timeout: CLIENT_TIMEOUT_MS, killSignal: 'SIGKILL' });
+  // it may end before it has read all
+  client.stdin.on('error', () => undefined);
+  return client;
+}
+
+export async function runClient(args: readonly string[], input: string | Buffer = ''): Promise<ClientAnswer> {
+  const client = startClient(args);
+  client.stdin.end(input);
+  return answerOf(client);
+}
+
+export async function answerOf(client: Client): Promise<ClientAnswer> {
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  client.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
+  client.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
+  const [code] = (await once(client, 'close')) as [number | null];
+  return { stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString(), code };
+}
+
+/** One command through client-go: its own transport's newest protocol unless named. */
+export async function exec(
+  world: World,
+  transport: Transport,
+  command: string[],
+  {
+    input,
+    protocols,
+    ...options
+  }: ExecOptions & { readonly input?: string | Buffer; readonly protocols?: string } = {},
+): Promise<ClientAnswer> {
+  const url = await execUrl(world, command, { ...options, stdin: input !== undefined });
+  const flags = [
+    '-transport',
+    transport,
+    ...(protocols === undefined ? [] : ['-protocols', protocols]),
+    ...(input === undefined ? [] : ['-stdin']),
+    ...(options.tty === true ? ['-tty'] : []),
+  ];
+  return runClient(['run', ...flags, url], input);
+}
+
+/** Runs while `body` does; it gets the local ports, in the order of `ports`. */
+export async function forwarding(
+  { daemon, pod }: World,
+  transport: Transport,
+  ports: readonly number[],
+  body: (local: readonly number[], client: Client) => Promise<void>,
+): Promise<void> {
+  const { url } = await daemon.cri.runtime.PortForward({ pod_sandbox_id: pod.id, port: [] });
+  const client = startClient(['forward', '-transport', transport, url, ...ports.map(String)]);
+  const ended = once(client, 'close');
+  try {
+    const lines: string[] = [];
+    for await (const chunk of client.stdout) {
+      lines.push(
+        ...String(chunk)
+          .split('\n')
+          .filter((line) => line !== ''),
+      );
+      if (lines.length >= ports.length) break;
+    }
+    await body(
+      lines.map((line) => Number(line.split(' ')[0])),
+      client,
+    );
+  } finally {
+    client.stdin.end();
+    client.kill();
+    await ended;
+  }
+}
