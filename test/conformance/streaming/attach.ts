@@ -7,10 +7,11 @@ const ECHO = ['sh', '-c', 'while read line; do echo "got $line"; done; echo end;
 
 export async function attach(world: World, transport: Transport): Promise<void> {
   const { steps, daemon, pod } = world;
-  const url = async (container_id: string, tty = false): Promise<string> => {
-    const streams = { stdin: true, stdout: true, stderr: !tty, tty };
+  const url = async (container_id: string, tty = false, stdin = true): Promise<string> => {
+    const streams = { stdin, stdout: true, stderr: !tty, tty };
     return (await daemon.cri.runtime.Attach({ container_id, ...streams })).url;
   };
+  const remove = (container_id: string) => daemon.cri.runtime.RemoveContainer({ container_id });
   const open = async (id: string, ...flags: string[]): Promise<Client> => {
     const tty = flags.includes('-tty');
     return startClient(['run', '-transport', transport, '-stdin', ...flags, await url(id, tty)]);
@@ -19,7 +20,8 @@ export async function attach(world: World, transport: Transport): Promise<void> 
   await steps.check('two clients of one container, which ends with its input', async () => {
     const id = await createAndStart(pod, `once-${transport}`, ECHO, { stdin: true, stdin_once: true });
     const first = await open(id);
-    const second = await open(id);
+    // one that only listens: the container's input ends with the first client that had it
+    const second = startClient(['run', '-transport', transport, await url(id, false, false)]);
     const answers = [answerOf(first), answerOf(second)];
     // who is attached shows in what comes of what is typed
     await heard([first, second], () => first.stdin.write('one\n'));
@@ -32,6 +34,7 @@ export async function attach(world: World, transport: Transport): Promise<void> 
     strictEqual(answer?.code, 0);
     strictEqual((await waitForState(daemon, id, 'CONTAINER_EXITED')).exit_code, 3);
     await rejects(url(id), { code: 9 });
+    await remove(id);
   });
   await steps.check('a client leaves a container whose input stays open', async () => {
     const id = await createAndStart(pod, `open-${transport}`, ECHO, { stdin: true });
@@ -45,6 +48,7 @@ export async function attach(world: World, transport: Transport): Promise<void> 
     const answer = answerOf(second);
     await daemon.cri.runtime.StopContainer({ container_id: id, timeout: '0' });
     strictEqual((await answer).code, 0);
+    await remove(id);
   });
   await steps.check('a terminal', async () => {
     const overrides = { stdin: true, stdin_once: true, tty: true };
@@ -55,6 +59,7 @@ export async function attach(world: World, transport: Transport): Promise<void> 
     client.stdin.write('exit 4\r');
     strictEqual((await answer).code, 0);
     strictEqual((await waitForState(daemon, id, 'CONTAINER_EXITED')).exit_code, 4);
+    await remove(id);
   });
 }
 

@@ -45,7 +45,7 @@ export async function execByClientGo(world: World, transport: Transport): Promis
     });
     const client = startClient(['run', '-transport', transport, '-stdin', '-tty', '-sizes', '80x24,132x43', url]);
     const { stdout, code } = await answerOf(client);
-    match(stdout.toString(), /^\/dev\/(pts\/\d+|console)\r\n$/);
+    match(stdout.toString(), /\/dev\/pts\/\d+\r\n$/);
     strictEqual(code, 0);
   });
   await steps.check('a shell in a terminal, which is typed into', async () => {
@@ -86,19 +86,20 @@ export async function execByClientGo(world: World, transport: Transport): Promis
 /** Versions before those that clients choose today. */
 export async function olderProtocols(world: World): Promise<void> {
   const command = script('read line; echo "got $line"; exit 3');
-  const all: [Transport, string, number][] = [
+  const all: [Transport, string, number | undefined][] = [
     ['spdy', 'v4.channel.k8s.io', 3],
     // text instead of a status: there is an error, and no code
     ['spdy', 'v3.channel.k8s.io', 125],
     ['spdy', 'v2.channel.k8s.io', 125],
     ['websocket', 'v4.channel.k8s.io', 3],
-    ['websocket', 'channel.k8s.io', 125],
+    // version 1 of client-go sees all streams end at once, and may overlook the error
+    ['websocket', 'channel.k8s.io', undefined],
   ];
   for (const [transport, protocols, wanted] of all) {
     await world.steps.check(`${protocols} over ${transport}`, async () => {
       const { stdout, stderr, code } = await exec(world, transport, command, { input: 'it\n', protocols });
       strictEqual(stdout.toString(), 'got it\n');
-      strictEqual(code, wanted);
+      if (wanted !== undefined) strictEqual(code, wanted);
       if (wanted === 125) match(stderr, /non-zero exit code: 3/);
     });
   }

@@ -1,10 +1,11 @@
 import { deepStrictEqual, match, ok, strictEqual } from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { join } from 'node:path';
 import { askTcp } from '../../support/streaming/tcp.ts';
 import { eventually } from '../../support/steps.ts';
 import { CRICTL } from '../crictl/run.ts';
-import { forwarding, PAGE, PORTS, type Transport, type World } from './world.ts';
+import { forwarding, printed, PAGE, PORTS, type Transport, type World } from './world.ts';
 
 const MIB = 1024 * 1024;
 
@@ -48,18 +49,12 @@ async function getPage(port: number): Promise<string> {
 }
 
 async function byCrictl({ daemon, pod }: World, transport: Transport): Promise<void> {
-  const socket = `unix://${daemon.config.socket}`;
-  const args = ['-r', socket, '-i', socket, 'port-forward', '-r', transport, pod.id, `:${PORTS.page}`];
+  const args = ['--config', join(daemon.dir, 'crictl.yaml'), 'port-forward', '-r', transport, pod.id, `:${PORTS.page}`];
   const crictl = spawn(CRICTL, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = once(crictl, 'close');
   try {
-    let said = '';
-    for await (const chunk of crictl.stdout) {
-      said += String(chunk);
-      if (said.includes('127.0.0.1')) break;
-    }
-    const port = Number(/Forwarding from 127\.0\.0\.1:(\d+) ->/.exec(said)?.[1]);
-    strictEqual(await getPage(port), PAGE);
+    const [, port] = await printed(crictl.stdout, /Forwarding from 127\.0\.0\.1:(\d+) ->/);
+    strictEqual(await getPage(Number(port)), PAGE);
   } finally {
     crictl.kill();
     await ended;

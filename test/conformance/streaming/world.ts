@@ -1,6 +1,7 @@
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { startTestDaemon, type TestDaemon } from '../../support/daemon.ts';
 import { createAndStart, runPod, type TestPod } from '../../support/pods.ts';
 import type { Steps } from '../../support/steps.ts';
@@ -124,22 +125,28 @@ export async function forwarding(
   const client = startClient(['forward', '-transport', transport, url, ...ports.map(String)]);
   const ended = once(client, 'close');
   try {
-    const lines: string[] = [];
-    for await (const chunk of client.stdout) {
-      lines.push(
-        ...String(chunk)
-          .split('\n')
-          .filter((line) => line !== ''),
-      );
-      if (lines.length >= ports.length) break;
-    }
-    await body(
-      lines.map((line) => Number(line.split(' ')[0])),
-      client,
-    );
+    const [lines] = await printed(client.stdout, new RegExp(`^(\\d+ \\d+\n){${ports.length}}`));
+    const local = lines
+      .trim()
+      .split('\n')
+      .map((line) => Number(line.split(' ')[0]));
+    await body(local, client);
   } finally {
     client.stdin.end();
     client.kill();
     await ended;
   }
+}
+
+/** Reads on after it has found the pattern: a program whose output nobody takes ends. */
+export async function printed(output: Readable, pattern: RegExp): Promise<RegExpExecArray> {
+  const { promise, resolve, reject } = Promise.withResolvers<RegExpExecArray>();
+  let text = '';
+  output.on('data', (chunk: Buffer) => {
+    text += String(chunk);
+    const match = pattern.exec(text);
+    if (match) resolve(match);
+  });
+  output.on('end', () => reject(new Error(`ended after ${JSON.stringify(text)}`)));
+  return promise;
 }
