@@ -1,17 +1,21 @@
 import { readFile, mkdir, writeFile } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { cgroupCounters, cgroupProcesses, killCgroup } from './cgroup.ts';
-import { crunDelete, crunUpdate, launch } from './crun.ts';
+import { crunDelete, crunUpdate, launch, type ProcessStreams } from './crun.ts';
+import { readerOf } from './descriptor.ts';
+import type { ProcessEnd } from './native.ts';
 import { ContainerOutput } from './output.ts';
+import { kill } from './kill.ts';
 import { containerPaths, paths } from './paths.ts';
+import { pipeInput, type ProcessInput } from './process-input.ts';
 import { mountRootfs, unmountRootfs } from './rootfs.ts';
 import { forgetWritten } from './stats/written.ts';
 import { resolveUser, type ResolvedUser, type UserRequest } from './users.ts';
 import { prepareVolumes, releaseVolumes, type VolumeRequest } from './volumes.ts';
 import { parseSpec, placeInGuest, withResources, type OciSpec } from './spec.ts';
+import { Terminal } from './terminal.ts';
 
-export interface ExitReport {
-  readonly code: number;
+export interface ExitReport extends ProcessEnd {
   readonly finishedAtNs: bigint;
   readonly oomKilled: boolean;
 }
@@ -24,12 +28,20 @@ export interface Container {
   readonly id: string;
   spec: OciSpec;
   readonly stdin: boolean;
+  /** the first attached client that leaves closes stdin */
+  readonly stdinOnce: boolean;
   readonly output: ContainerOutput;
   /** resolves when the process has ended; never before start */
   readonly exited: Promise<ExitReport>;
+  /** called when a running one ends; unlike handlers of `exited`, they can be taken back */
+  readonly exitWatchers: Set<(exit: ExitReport) => void>;
   /** of execs that have ended; each is removed as soon as nothing runs in it */
   readonly execCgroups: Set<string>;
   pid: number | undefined;
+  /** of a running one that has a terminal */
+  terminal: Terminal | undefined;
+  /** of a running one that has stdin */
+  input: ProcessInput | undefined;
   exit: ExitReport | undefined;
   resolveExit: (report: ExitReport) => void;
 }
@@ -42,6 +54,12 @@ export function getContainer(id: string): Container {
   return container;
 }
 
+export function requireRunning(id: string): Container {
+  const container = getContainer(id);
+  if (container.pid !== undefined && !container.exit) return container;
+  throw new CaissonError('failed_precondition', `container ${id} is not running`);
+}
+
 export const allContainers = (): Iterable<Container> => containers.values();
 
 export interface CreateRequest {
@@ -51,6 +69,7 @@ export interface CreateRequest {
   readonly user: UserRequest;
   readonly stdin: boolean;
   readonly volumes: readonly VolumeRequest[];
+  readonly stdinOnce: boolean;
 }
 
 export async function createContainer(request: CreateRequest): Promise<ResolvedUser> {
@@ -70,11 +89,15 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
       id,
       spec,
       stdin: request.stdin,
+      stdinOnce: request.stdinOnce,
       output,
       exited,
       resolveExit,
+      exitWatchers: new Set(),
       execCgroups: new Set(),
       pid: undefined,
+      terminal: undefined,
+      input: undefined,
       exit: undefined,
     });
     return user;
@@ -97,11 +120,12 @@ export async function startContainer(id: string): Promise<number> {
     scratchPath: `${home}/init`,
     terminal,
     stdin: container.stdin,
+    stdout: true,
+    stderr: true,
   });
   container.pid = pid;
-  container.output.add('STDOUT', streams.stdout);
-  if (streams.stderr !== undefined) container.output.add('STDERR', streams.stderr);
-  void exited.then((code) => finish(container, code));
+  takeStreams(container, streams);
+  void exited.then((end) => finish(container, end));
   return pid;
 }
 
@@ -116,15 +140,31 @@ export async function updateContainer(id: string, resources: string): Promise<vo
   await writeFile(spec, JSON.stringify(container.spec));
 }
 
-async function finish(container: Container, code: number): Promise<void> {
+function takeStreams(container: Container, streams: ProcessStreams): void {
+  const { output } = container;
+  if (streams.terminal !== undefined) {
+    container.terminal = new Terminal(streams.terminal);
+    output.add('STDOUT', container.terminal.socket);
+    if (container.stdin) container.input = container.terminal;
+  }
+  if (streams.stdin !== undefined) container.input = pipeInput(streams.stdin);
+  if (streams.stdout !== undefined) output.add('STDOUT', readerOf(streams.stdout));
+  if (streams.stderr !== undefined) output.add('STDERR', readerOf(streams.stderr));
+}
+
+async function finish(container: Container, { code, signal }: ProcessEnd): Promise<void> {
   const { cgroup } = containerPaths(container.id);
   const oomKills = (await cgroupCounters(cgroup, 'memory.events')).get('oom_kill') ?? 0;
   // without a pid namespace of its own the first process leaves its children behind, and them its pipes
   await killCgroup(cgroup);
+  container.output.finish();
+  if (container.terminal === undefined) container.input?.end();
   // the host can let go of its volumes as soon as it hears of the end
   releaseVolumes(container.id);
-  container.exit = { code, finishedAtNs: BigInt(Date.now()) * 1_000_000n, oomKilled: oomKills > 0 && code !== 0 };
+  const finishedAtNs = BigInt(Date.now()) * 1_000_000n;
+  container.exit = { code, signal, finishedAtNs, oomKilled: oomKills > 0 && code !== 0 };
   container.resolveExit(container.exit);
+  for (const watcher of container.exitWatchers) watcher(container.exit);
 }
 
 const SIGKILL = 9;
@@ -142,14 +182,6 @@ export async function signalContainer(id: string, signal: number, all: boolean):
   const ignored = signal !== SIGKILL && !(await handles(pid, signal));
   for (const target of all ? await cgroupProcesses(cgroup) : [pid]) kill(target, signal);
   return ignored;
-}
-
-function kill(pid: number, signal: number): void {
-  try {
-    process.kill(pid, signal);
-  } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
-  }
 }
 
 /**

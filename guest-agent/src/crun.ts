@@ -2,24 +2,25 @@ import { closeSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { readFileIfExists } from '../../src/lib/files.ts';
-import { pipe, receiveFd, unixListener } from './native.ts';
+import { pipe, receiveFd, unixListener, type ProcessEnd } from './native.ts';
 import { paths } from './paths.ts';
 import { reaperMark, startChild, waitForExit } from './reaper.ts';
 
-/** The agent's ends of a process's standard streams. */
+/** The agent's ends of a process's standard streams, as descriptors. */
 export interface ProcessStreams {
-  /** write end; undefined without stdin and for terminals */
-  readonly stdin: number | undefined;
-  /** read ends; only `stdout`, the master of the terminal, for terminals */
-  readonly stdout: number;
-  readonly stderr: number | undefined;
+  /** the master of the terminal; then there are no others */
+  readonly terminal?: number;
+  /** write end */
+  readonly stdin?: number | undefined;
+  /** read ends */
+  readonly stdout?: number | undefined;
+  readonly stderr?: number | undefined;
 }
 
 export interface StartedProcess {
   /** in the guest's root pid namespace; a zombie until the reaper has seen it */
   readonly pid: number;
-  /** resolves with its exit code, 128 + n when it was killed by signal n */
-  readonly exited: Promise<number>;
+  readonly exited: Promise<ProcessEnd>;
   readonly streams: ProcessStreams;
 }
 
@@ -27,7 +28,10 @@ export interface LaunchOptions {
   /** of the files this call makes, unique per call */
   readonly scratchPath: string;
   readonly terminal: boolean;
+  /** without a terminal; streams that are not wanted are /dev/null */
   readonly stdin: boolean;
+  readonly stdout: boolean;
+  readonly stderr: boolean;
 }
 
 /**
@@ -63,20 +67,28 @@ type Start = (
 
 const startOnPipes: Start = async (command, extra, args, options, logFile) => {
   const stdin = options.stdin ? pipe() : undefined;
-  const stdout = pipe();
-  const stderr = pipe();
-  const closeOurs = (): void =>
-    [stdin?.write, stdout.read, stderr.read].forEach((fd) => fd !== undefined && closeSync(fd));
+  const stdout = options.stdout ? pipe() : undefined;
+  const stderr = options.stderr ? pipe() : undefined;
+  const ours: ProcessStreams = { stdin: stdin?.write, stdout: stdout?.read, stderr: stderr?.read };
+  const theirs = [stdin?.read, stdout?.write, stderr?.write];
   try {
-    await crun([...command, ...args(extra)], [stdin?.read ?? 'ignore', stdout.write, stderr.write], logFile);
-    return { stdin: stdin?.write, stdout: stdout.read, stderr: stderr.read };
+    await crun(
+      [...command, ...args(extra)],
+      theirs.map((fd) => fd ?? 'ignore'),
+      logFile,
+    );
+    return ours;
   } catch (error) {
-    closeOurs();
+    closeAll(Object.values(ours));
     throw error;
   } finally {
-    for (const fd of [stdin?.read, stdout.write, stderr.write]) if (fd !== undefined) closeSync(fd);
+    closeAll(theirs);
   }
 };
+
+function closeAll(fds: readonly (number | undefined)[]): void {
+  for (const fd of fds) if (fd !== undefined) closeSync(fd);
+}
 
 const startOnTerminal: Start = async (command, extra, args, options, logFile) => {
   const socketPath = `${options.scratchPath}.tty`;
@@ -90,7 +102,7 @@ const startOnTerminal: Start = async (command, extra, args, options, logFile) =>
     // crun has connected and sent the master before it ended, so nothing here waits
     const { connection, fd } = receiveFd(listener);
     closeSync(connection);
-    return { stdin: undefined, stdout: fd, stderr: undefined };
+    return { terminal: fd };
   } finally {
     closeSync(listener);
     await rm(socketPath, { force: true });

@@ -29,8 +29,16 @@ export function socketOf(handle: PipeHandle): Socket {
   return new Socket(options);
 }
 
-/** The read end of a pipe or the master of a terminal, as a stream. It ends with EIO when a terminal does. */
-export function readerOf(fd: number): Socket {
-  const options: object = { handle: pipeHandle(fd, 'SOCKET'), readable: true, writable: false };
+/** The read end of a pipe, as a stream. */
+export const readerOf = (fd: number): Socket => wrap(fd, true, false);
+
+/** The write end of a pipe. */
+export const writerOf = (fd: number): Socket => wrap(fd, false, true);
+
+/** Both ways; the end of what is read does not end what is written. */
+export const duplexOf = (fd: number): Socket => wrap(fd, true, true);
+
+function wrap(fd: number, readable: boolean, writable: boolean): Socket {
+  const options: object = { handle: pipeHandle(fd, 'SOCKET'), readable, writable, allowHalfOpen: true };
   return new Socket(options);
 }

@@ -9,6 +9,7 @@ const c = {
   listen: libc.func('int listen(int fd, int backlog)'),
   accept4: libc.func('int accept4(int fd, void *address, void *length, int flags)'),
   recvmsg: libc.func('long recvmsg(int fd, uint8_t *message, int flags)'),
+  ioctl: libc.func('int ioctl(int fd, unsigned long request, const uint8_t *argument)'),
   setsockopt: libc.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t length)'),
   pipe2: libc.func('int pipe2(uint8_t *fds, int flags)'),
   mount: libc.func(
@@ -93,6 +94,15 @@ export function pipe(): { readonly read: number; readonly write: number } {
   return { read: fds.readInt32LE(0), write: fds.readInt32LE(4) };
 }
 
+/** `fd`: the master of a terminal. The foreground processes get SIGWINCH. */
+export function setTerminalSize(fd: number, columns: number, rows: number): void {
+  const TIOCSWINSZ = 0x5414;
+  const size = Buffer.alloc(8); // struct winsize
+  size.writeUInt16LE(rows, 0);
+  size.writeUInt16LE(columns, 2);
+  check('ioctl', c.ioctl(fd, TIOCSWINSZ, size));
+}
+
 export const mountFlags = {
   readOnly: 1,
   nosuid: 2,
@@ -121,10 +131,16 @@ export function unmount(target: string): void {
   }
 }
 
-export interface ChildExit {
-  readonly pid: number;
+/** How a process ended. */
+export interface ProcessEnd {
   /** 128 + n when killed by signal n */
   readonly code: number;
+  /** the signal that killed it, else 0 */
+  readonly signal: number;
+}
+
+export interface ChildExit extends ProcessEnd {
+  readonly pid: number;
 }
 
 const P_ALL = 0;
@@ -155,7 +171,8 @@ function waitChild(idType: number, id: number, options: number): ChildExit | und
   if (pid === 0) return undefined;
   const CLD_EXITED = 1;
   const status = info.readInt32LE(24);
-  return { pid, code: info.readInt32LE(8) === CLD_EXITED ? status : 128 + status };
+  const exited = info.readInt32LE(8) === CLD_EXITED;
+  return { pid, code: exited ? status : 128 + status, signal: exited ? 0 : status };
 }
 
 export function setHostname(name: string): void {

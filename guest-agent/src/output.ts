@@ -1,5 +1,4 @@
 import type { Socket } from 'node:net';
-import { readerOf } from './descriptor.ts';
 
 export type StreamName = 'STDOUT' | 'STDERR';
 
@@ -18,11 +17,20 @@ export interface OutputReader {
   end(): void;
 }
 
+/** An attached client: it gets what comes from now on and acknowledges nothing. */
+export interface OutputClient {
+  /** false: no more until `release` is called for it, or the container has ended: then the rest comes at once */
+  write(stream: StreamName, data: Buffer): boolean;
+  /** no more will come */
+  end(): void;
+}
+
 const WINDOW_BYTES = 256 * 1024;
 
 /**
  * What a container prints, kept until the host has stored it. At most a window is kept: then the pipes are left to
- * fill and the container waits, so that nothing is lost while nobody reads.
+ * fill and the container waits, so that nothing is lost while nobody reads. It waits for attached clients as well, which
+ * must not keep it waiting for ever: attach.ts.
  */
 export class ContainerOutput {
   readonly #sources: Socket[] = [];
@@ -32,19 +40,37 @@ export class ContainerOutput {
   #acknowledged = 0;
   #lastTimeNs = 0n;
   #reader: OutputReader | undefined;
+  readonly #clients = new Set<OutputClient>();
+  /** those that can take no more for now */
+  readonly #full = new Set<OutputClient>();
+  #finished = false;
 
-  /** Takes over the read end of a pipe or the master of a terminal. */
-  add(stream: StreamName, fd: number): void {
-    const source = readerOf(fd);
+  /** Takes over what is read from a pipe or a terminal. */
+  add(stream: StreamName, source: Socket): void {
     this.#sources.push(source);
     this.#open.add(source);
     source.on('data', (data: Buffer) => this.#keep(stream, data));
-    // the master of a terminal ends with EIO, a pipe without an error
     source.on('error', () => source.destroy());
-    source.on('close', () => {
+    const ended = (): void => {
       this.#open.delete(source);
       this.#endIfDone();
-    });
+    };
+    source.once('end', ended).once('close', ended);
+  }
+
+  join(client: OutputClient): void {
+    this.#clients.add(client);
+    this.#endIfDone();
+  }
+
+  leave(client: OutputClient): void {
+    this.#clients.delete(client);
+    this.release(client);
+  }
+
+  /** The client can take more. */
+  release(client: OutputClient): void {
+    if (this.#full.delete(client)) this.#flow();
   }
 
   /** Hands everything that is not acknowledged, and then what comes, to this reader; the one before gets its end. */
@@ -63,14 +89,23 @@ export class ContainerOutput {
     if (offset <= this.#acknowledged || offset > this.#produced) return;
     this.#acknowledged = offset;
     this.#kept = this.#kept.filter((chunk) => chunk.endOffset > offset);
-    if (this.#produced - this.#acknowledged < WINDOW_BYTES) for (const source of this.#sources) source.resume();
+    this.#flow();
+  }
+
+  /** The container has ended. What is left in its pipes is little, and must not wait for clients to reach the log. */
+  finish(): void {
+    this.#finished = true;
+    this.#full.clear();
+    this.#flow();
   }
 
   /** Stops reading for good, as when the container is removed. */
   close(): void {
     for (const source of this.#sources) source.destroy();
+    this.#open.clear();
     this.#reader?.end();
     this.#reader = undefined;
+    this.#endIfDone();
   }
 
   #keep(stream: StreamName, data: Buffer): void {
@@ -80,12 +115,25 @@ export class ContainerOutput {
     const chunk = { stream, data, endOffset: this.#produced, timeNs: this.#lastTimeNs };
     this.#kept.push(chunk);
     this.#reader?.chunk(chunk);
-    if (this.#produced - this.#acknowledged >= WINDOW_BYTES) for (const source of this.#sources) source.pause();
+    for (const client of this.#clients) {
+      if (!client.write(stream, data) && !this.#finished) this.#full.add(client);
+    }
+    this.#flow();
+  }
+
+  #flow(): void {
+    const flows = this.#produced - this.#acknowledged < WINDOW_BYTES && this.#full.size === 0;
+    for (const source of this.#sources) {
+      if (flows) source.resume();
+      else source.pause();
+    }
   }
 
   #endIfDone(): void {
-    if (this.#open.size > 0 || !this.#reader) return;
-    this.#reader.end();
+    if (this.#open.size > 0) return;
+    for (const client of this.#clients) client.end();
+    this.#clients.clear();
+    this.#reader?.end();
     this.#reader = undefined;
   }
 }

@@ -1,13 +1,13 @@
 import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
-import { peekExited, reap } from './native.ts';
+import { peekExited, reap, type ProcessEnd } from './native.ts';
 
 /**
  * Reaps what crun leaves to the agent. Node waits for its own children only, by pid; everything else that is
  * re-parented to process 1 is reaped here: containers and execs, whose exit code somebody waits for, and orphans.
  */
-const waiting = new Map<number, (code: number) => void>();
+const waiting = new Map<number, (end: ProcessEnd) => void>();
 /** ended before anybody asked: a process may be gone before crun has told its pid */
-const early = new Map<number, { readonly code: number; readonly order: number }>();
+const early = new Map<number, { readonly end: ProcessEnd; readonly order: number }>();
 let reaped = 0;
 const nodeChildren = new Set<number>();
 const MAX_EARLY = 1024;
@@ -20,13 +20,12 @@ export function startReaper(): void {
 export const reaperMark = (): number => reaped;
 
 /**
- * Resolves with the exit code (128 + n when killed by signal n) of a process that crun started after `mark`: an
- * earlier one of the same pid was another.
+ * Resolves with the end of a process that crun started after `mark`: an earlier one of the same pid was another.
  */
-export function waitForExit(pid: number, mark: number): Promise<number> {
+export function waitForExit(pid: number, mark: number): Promise<ProcessEnd> {
   const ended = early.get(pid);
   early.delete(pid);
-  if (ended !== undefined && ended.order > mark) return Promise.resolve(ended.code);
+  if (ended !== undefined && ended.order > mark) return Promise.resolve(ended.end);
   return new Promise((resolve) => waiting.set(pid, resolve));
 }
 
@@ -53,13 +52,13 @@ function drain(): void {
     reaped++;
     const resolve = waiting.get(ended.pid);
     waiting.delete(ended.pid);
-    if (resolve) resolve(ended.code);
-    else remember(ended.pid, ended.code);
+    if (resolve) resolve(ended);
+    else remember(ended.pid, ended);
   }
 }
 
-function remember(pid: number, code: number): void {
-  early.set(pid, { code, order: reaped });
+function remember(pid: number, end: ProcessEnd): void {
+  early.set(pid, { end, order: reaped });
   const [oldest] = early.keys();
   if (early.size > MAX_EARLY && oldest !== undefined) early.delete(oldest);
 }

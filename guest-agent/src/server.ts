@@ -10,13 +10,17 @@ import type { ContainerInfo } from '../../proto/generated/agent/caisson/agent/v1
 import type { Exit } from '../../proto/generated/agent/caisson/agent/v1/Exit.ts';
 import type { Volume__Output } from '../../proto/generated/agent/caisson/agent/v1/Volume.ts';
 import { CaissonError } from '../../src/lib/errors.ts';
+import { attach } from './attach.ts';
 import * as containers from './containers.ts';
+import { execStream } from './exec-stream.ts';
 import { execSync } from './exec.ts';
 import { fail, unary } from './handlers.ts';
 import type { OutputReader } from './output.ts';
+import { portForward } from './port-forward.ts';
 import { onlineProcessors } from './processors.ts';
 import { configureSandbox, isConfigured, prepareSandbox } from './sandbox.ts';
 import { readStats } from './stats/index.ts';
+import { streaming, wrongStart } from './stream-call.ts';
 import type { VolumeRequest } from './volumes.ts';
 
 export const AGENT_VERSION = '0.1.0';
@@ -79,6 +83,7 @@ const handlers: AgentHandlers = {
       },
       stdin: request.stdin,
       volumes: request.volumes.map(volumeRequest),
+      stdinOnce: request.stdin_once,
     });
     return { user: { uid: resolved.uid, gid: resolved.gid, supplemental_groups: [...resolved.supplementalGroups] } };
   }),
@@ -147,6 +152,21 @@ const handlers: AgentHandlers = {
       (error: unknown) => call.emit('error', fail(error)),
     );
   },
+
+  Exec: streaming(async ({ exec: start }, call) => {
+    if (!start) throw wrongStart('Exec');
+    await execStream(start, call);
+  }),
+
+  Attach: streaming(async ({ attach: start }, call) => {
+    if (!start) throw wrongStart('Attach');
+    await attach(start, call);
+  }),
+
+  PortForward: streaming(async ({ port_forward: start }, call) => {
+    if (!start) throw wrongStart('PortForward');
+    await portForward(start.port, call);
+  }),
 };
 
 function volumeRequest({ source, kind, shared, image }: Volume__Output): VolumeRequest {

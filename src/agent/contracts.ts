@@ -1,4 +1,5 @@
 /** The agent port: a typed client of the guest agent. All that comes back is hostile and has been bounded. */
+import type { Duplex, Readable, Writable } from 'node:stream';
 import type { GuestInterface } from '../network/contracts.ts';
 
 export interface AgentInfo {
@@ -54,6 +55,7 @@ export interface ContainerSettings {
   readonly volumes: readonly GuestVolume[];
   readonly user: UserSettings;
   readonly stdin: boolean;
+  readonly stdinOnce: boolean;
 }
 
 export interface AgentUser {
@@ -169,6 +171,32 @@ export interface AgentStats {
   } | null;
 }
 
+export interface StreamSelection {
+  readonly stdin: boolean;
+  readonly stdout: boolean;
+  readonly stderr: boolean;
+}
+
+export interface ExecSettings extends StreamSelection {
+  readonly containerId: string;
+  readonly command: readonly string[];
+  readonly tty: boolean;
+  /** over the container's own */
+  readonly env: Readonly<Record<string, string>>;
+  readonly size: { readonly columns: number; readonly rows: number } | undefined;
+}
+
+/** As ProcessSession of src/pod/contracts.ts. */
+export interface AgentSession extends AsyncDisposable {
+  readonly stdin: Writable | undefined;
+  readonly stdout: Readable | undefined;
+  readonly stderr: Readable | undefined;
+  resize(size: { readonly columns: number; readonly rows: number }): void;
+  signal(signal: number): void;
+  readonly exited: Promise<{ readonly code: number; readonly signal: number }>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
 /** Methods throw CaissonError with the agent's code and words; `unavailable` when it does not answer. */
 export interface AgentClient extends Disposable {
   info(signal: AbortSignal): Promise<AgentInfo>;
@@ -202,4 +230,11 @@ export interface AgentClient extends Disposable {
     maxBytes: number,
     signal: AbortSignal,
   ): Promise<ExecOutcome>;
+  /**
+   * Each returns when the stream is open; `signal` breaks off only what comes before. Disposing this client ends all
+   * open streams with `unavailable`. As StreamService of src/pod/contracts.ts.
+   */
+  exec(settings: ExecSettings, signal: AbortSignal): Promise<AgentSession>;
+  attach(containerId: string, streams: StreamSelection, signal: AbortSignal): Promise<AgentSession>;
+  portForward(port: number, signal: AbortSignal): Promise<Duplex>;
 }

@@ -18,6 +18,7 @@ import { CaissonError } from '../lib/errors.ts';
 import { loadProto } from '../lib/grpc/load.ts';
 import { traced } from '../lib/trace.ts';
 import type { AgentClient, AgentExit, GuestVolume, SandboxSettings } from './contracts.ts';
+import { attachStart, execStart, openPort, openSession, type OpenCalls } from './sessions.ts';
 import { statsOf } from './stats.ts';
 import { readOutput, runExec } from './streams.ts';
 import { agentError } from './status.ts';
@@ -38,6 +39,7 @@ type Stub = InstanceType<typeof Agent>;
 export function connectAgent(socketPath: string): AgentClient {
   const control = stub(socketPath);
   const bulk = stub(socketPath);
+  const open: OpenCalls = new Set();
   return {
     info: async (signal) => {
       const info = await unary<GetInfoResponse__Output>('GetInfo', (...call) => control.GetInfo({}, ...call), signal);
@@ -78,6 +80,7 @@ export function connectAgent(socketPath: string): AgentClient {
         },
         stdin: settings.stdin,
         volumes: settings.volumes.map(volumeMessage),
+        stdin_once: settings.stdinOnce,
       };
       const { user: resolved } = await unary<CreateContainerResponse__Output>(
         'CreateContainer',
@@ -145,7 +148,12 @@ export function connectAgent(socketPath: string): AgentClient {
     output: (id, store) => readOutput(bulk, id, store),
     execSync: (id, command, timeoutMs, maxBytes, signal) =>
       traced('agent ExecSync', () => runExec(bulk, { id, command, timeoutMs, maxBytes }, signal)),
+    exec: (settings, signal) => openSession('Exec', bulk.Exec(), execStart(settings), settings, open, signal),
+    attach: (id, streams, signal) =>
+      openSession('Attach', bulk.Attach(), attachStart(id, streams), streams, open, signal),
+    portForward: (port, signal) => openPort(bulk.PortForward(), port, open, signal),
     [Symbol.dispose]: () => {
+      for (const call of [...open]) call.fail(new CaissonError('unavailable', 'the VM of the pod is gone'));
       control.close();
       bulk.close();
     },

@@ -11,13 +11,19 @@ import { openPods } from '../pod/index.ts';
 import { openSettings, openStore } from '../state/index.ts';
 import { openStorage } from '../storage/index.ts';
 import { openVolumes } from '../storage/volumes/index.ts';
+import { openStreaming } from '../streaming/index.ts';
 import type { VmPort } from '../vm/contracts.ts';
 import { openVms } from '../vm/index.ts';
 import { caissonVersion } from './context.ts';
 import { converterUid, makeBases, placesOf } from './places.ts';
 
+export interface Daemon extends AsyncDisposable {
+  /** what the edges call, for who runs a daemon in its own process */
+  readonly pods: PodService;
+}
+
 /** Serves until the returned handle is disposed. Pods keep running then, and the next daemon takes them over. */
-export async function startDaemon(config: Config, log: Logger): Promise<AsyncDisposable> {
+export async function startDaemon(config: Config, log: Logger): Promise<Daemon> {
   const places = placesOf(config);
   await makeBases(config);
   await using stack = new AsyncDisposableStack();
@@ -67,11 +73,15 @@ export async function startDaemon(config: Config, log: Logger): Promise<AsyncDis
       log: log.child({ component: 'pod' }),
     }),
   );
+  const streaming = stack.use(
+    await openStreaming({ ...streamingOptions(config), streams: pods, log: log.child({ component: 'streaming' }) }),
+  );
   stack.use(
     await serveCri({
       socketPath: config.socket,
       pods,
       images,
+      streaming,
       network: () => network.status(),
       runtime: () => runtimeState(config, vms, pods),
       containerFs: () => storage.usage(),
@@ -80,7 +90,13 @@ export async function startDaemon(config: Config, log: Logger): Promise<AsyncDis
       log: log.child({ component: 'cri' }),
     }),
   );
-  return stack.move();
+  const owned = stack.move();
+  return { pods, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+function streamingOptions({ streaming: { address, port, idle_timeout_s, tls_cert, tls_key } }: Config) {
+  const tls = tls_cert === '' ? {} : { tls: { certFile: tls_cert, keyFile: tls_key } };
+  return { address, port, idleTimeoutMs: idle_timeout_s * 1000, ...tls };
 }
 
 /** The runtime is ready even while a probe for the accelerator runs: pods wait for it. */

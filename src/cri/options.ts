@@ -2,6 +2,7 @@ import type { FsUsage, ImagePort } from '../image/contracts.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { NetworkStatus } from '../network/contracts.ts';
 import type { PodService } from '../pod/contracts.ts';
+import type { StreamingServer } from '../streaming/contracts.ts';
 
 /** Answered from memory, at once. */
 export interface RuntimeState {
@@ -24,6 +25,7 @@ export interface RuntimeFeatures {
 export interface CriServices {
   readonly pods: PodService;
   readonly images: ImagePort;
+  readonly streaming: StreamingServer;
   readonly network: () => NetworkStatus;
   readonly runtime: () => RuntimeState;
   /** where containers' writable layers are; ImageFsInfo names no container file system without it */

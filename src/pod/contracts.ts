@@ -152,14 +152,18 @@ export interface ProcessSession extends AsyncDisposable {
   signal(signal: number): void;
   /**
    * Of an exec, how its command ended; of an attach, how the container did. Does not wait for the streams to be read.
-   * Rejects with `unavailable` when the VM has died.
+   * Rejects with `unavailable` when the VM has died, `cancelled` when the session was disposed first, and
+   * `resource_exhausted` when a client that is attached did not read and kept the container waiting for 10 s.
    */
   readonly exited: Promise<ProcessExit>;
   /** Leaves: an exec's command gets end-of-file and SIGHUP, and SIGKILL soon after; an attached container goes on. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** What the streaming server and the SSH gateway call. Ids as for PodService. */
+/**
+ * What the streaming server and the SSH gateway call. Ids as for PodService. `signal` breaks off the opening only: what
+ * is open ends by its own disposal, or by destroying the Duplex.
+ */
 export interface StreamService {
   /** The full id. `not_found`; `failed_precondition` unless the container is running. `tty`: as it was created. */
   streamable(containerId: string): { readonly id: string; readonly tty: boolean; readonly stdin: boolean };
@@ -167,7 +171,11 @@ export interface StreamService {
   forwardable(sandboxId: string): { readonly id: string };
   /** A command that is not there or cannot be executed is `not_found` or `permission_denied`, with crun's words. */
   execStream(containerId: string, request: ExecStreamRequest, signal: AbortSignal): Promise<ProcessSession>;
-  /** The container's own streams from now on; several at once. `tty` is the container's own. */
+  /**
+   * The container's own streams from now on; several at once. `tty` is the container's own. The end of `stdin` reaches
+   * the container only if it was created with stdin_once, as does the leaving of a client, unless it has a terminal.
+   * What is written to a container without stdin is dropped.
+   */
   attach(containerId: string, streams: StreamsWanted, signal: AbortSignal): Promise<ProcessSession>;
   /** A connection to 127.0.0.1 or ::1 of the pod; `unavailable` when nobody listens. Half-close works both ways. */
   portForward(sandboxId: string, port: number, signal: AbortSignal): Promise<Duplex>;
@@ -181,7 +189,7 @@ export interface PoolView {
 }
 
 /** Ids may be unambiguous prefixes everywhere. Methods throw CaissonError; see each for the codes beyond `not_found`. */
-export interface PodService extends AsyncDisposable {
+export interface PodService extends StreamService, AsyncDisposable {
   /** `invalid_argument` for a config that can never run, `already_exists` for a taken name. Returns the id. */
   runSandbox(config: PodSandboxConfig, runtimeHandler: string, signal: AbortSignal): Promise<string>;
   /** Idempotent, also for unknown ids. */

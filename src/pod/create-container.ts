@@ -69,6 +69,7 @@ export async function createContainer(
     volumes: plan.volumes,
     user: userSettings(config, image),
     stdin: config.stdin,
+    stdinOnce: config.stdin_once,
   };
   // of a VM that is gone or about to go nothing needs removing; of another, the daemon's next start removes it
   const notRemoved = (error: unknown): void =>
@@ -149,6 +150,8 @@ function newRecord(
     logPath: sandbox.logDirectory !== '' && config.log_path !== '' ? join(sandbox.logDirectory, config.log_path) : '',
     resources: config.linux?.resources ?? null,
     user: { uid: 0, gid: 0, supplementalGroups: [] },
+    tty: config.tty,
+    stdin: config.stdin,
     stopSignal: config.stop_signal,
     stopSignalNumber: stopSignalNumber(config.stop_signal, image.config.stopSignal),
   };

@@ -1,11 +1,14 @@
 import type { Store } from '../state/contracts.ts';
 import { CaissonError } from '../lib/errors.ts';
+import { attach } from './attach.ts';
 import { makeContext, type PodContext } from './context.ts';
 import type { PodService } from './contracts.ts';
-import { createContainer } from './create-container.ts';
+import { createContainer, requireLive } from './create-container.ts';
 import { publishEvents } from './events.ts';
+import { execStream } from './exec-stream.ts';
 import { execSync } from './exec-sync.ts';
 import { listContainers, listSandboxes } from './lists.ts';
+import { portForward } from './port-forward.ts';
 import { containerView, sandboxView, type ContainerRecord, type SandboxRecord, type SpareRecord } from './records.ts';
 import { recover } from './recover.ts';
 import { Registry } from './registry.ts';
@@ -16,6 +19,7 @@ import { startContainer } from './start-container.ts';
 import { stopContainer } from './stop-container.ts';
 import { statsService } from './stats/index.ts';
 import { stopSandbox } from './stop-sandbox.ts';
+import { requireStreamable } from './streamable.ts';
 import { updateContainerResources, updateSandboxResources } from './update-resources.ts';
 import { WarmPool } from './warm-pool.ts';
 
@@ -66,6 +70,19 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
     },
     containers: (filter) => listContainers(context, filter),
     execSync: (id, command, timeoutMs, signal) => execSync(context, containers.require(id), command, timeoutMs, signal),
+    streamable: (id) => {
+      const known = containers.require(id);
+      const { tty, stdin } = requireStreamable(context, known).record;
+      return { id: known, tty, stdin };
+    },
+    forwardable: (id) => {
+      const known = sandboxes.require(id);
+      requireLive(context, known);
+      return { id: known };
+    },
+    execStream: async (id, request, signal) => await execStream(context, containers.require(id), request, signal),
+    attach: async (id, streams, signal) => await attach(context, containers.require(id), streams, signal),
+    portForward: async (id, port, signal) => await portForward(context, sandboxes.require(id), port, signal),
     reopenLog: async (id) => {
       const known = containers.require(id);
       const live = context.liveContainers.get(known);

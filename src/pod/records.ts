@@ -41,6 +41,8 @@ export interface SandboxRecord extends Omit<SandboxView, 'id' | 'state' | 'ips' 
 export interface ContainerRecord extends Omit<ContainerView, 'id' | 'state' | 'info'> {
   readonly version: 1;
   readonly state: 'creating' | ContainerState;
+  readonly tty: boolean;
+  readonly stdin: boolean;
   /** number of the signal that asks it to stop */
   readonly stopSignalNumber: number;
 }
@@ -74,11 +76,11 @@ export function sandboxView(id: string, record: SandboxRecord): SandboxView {
 }
 
 export function containerView(id: string, record: ContainerRecord): ContainerView {
-  const { version: _version, stopSignalNumber: _number, state, ...rest } = record;
+  const { version: _version, stopSignalNumber: _number, state, tty, stdin, ...rest } = record;
   return {
     id,
     ...rest,
     state: state === 'creating' ? 'unknown' : state,
-    info: { sandboxID: record.sandboxId, pid: 0 },
+    info: { sandboxID: record.sandboxId, pid: 0, tty, stdin },
   };
 }

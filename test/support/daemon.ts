@@ -63,21 +63,7 @@ const REMOVE_TIMEOUT_MS = 60_000;
  */
 export async function startTestDaemon(options: TestDaemonOptions = {}): Promise<TestDaemon> {
   await using undo = new AsyncDisposableStack();
-  // short: the path of a unix socket has at most 107 bytes
-  const dir = await mkdtemp('/tmp/cst-');
-  undo.defer(() => removeTree(dir));
-  await chmod(dir, 0o711);
-  const cni = undo.use(await makeCniConfDir(options.cni));
-  const configFile = join(dir, 'caisson.toml');
-  await writeFile(configFile, stringify(configValues(dir, cni.confDir, options.config ?? {})));
-  const config = await load(configFile);
-  undo.defer(() => releaseAll({ dir, config }));
-  const images = options.images ?? [await busyboxImage('caisson.test/busybox:latest')];
-  if (images.length > 0) {
-    await writeLayout(join(dir, 'layout'), images);
-    await loadOffline(config, join(dir, 'layout'));
-    await removeTree(join(dir, 'layout'));
-  }
+  const { dir, cni, config, configFile } = await prepare(undo, options);
   const logFile = join(dir, 'daemon.log');
   const launch = (): Promise<Launched> => startProcess(config, configFile, logFile, options);
   let launched = await launch();
@@ -113,6 +99,33 @@ export async function startTestDaemon(options: TestDaemonOptions = {}): Promise<
     },
     [Symbol.asyncDispose]: () => release.disposeAsync(),
   };
+}
+
+export interface TestPlace {
+  readonly dir: string;
+  readonly cni: CniDirectory;
+  readonly config: Config;
+  readonly configFile: string;
+}
+
+/** Everything a daemon of its own needs before it starts; `undo` gets what removes it. */
+export async function prepare(undo: AsyncDisposableStack, options: TestDaemonOptions): Promise<TestPlace> {
+  // short: the path of a unix socket has at most 107 bytes
+  const dir = await mkdtemp('/tmp/cst-');
+  undo.defer(() => removeTree(dir));
+  await chmod(dir, 0o711);
+  const cni = undo.use(await makeCniConfDir(options.cni));
+  const configFile = join(dir, 'caisson.toml');
+  await writeFile(configFile, stringify(configValues(dir, cni.confDir, options.config ?? {})));
+  const config = await load(configFile);
+  undo.defer(() => releaseAll({ dir, config }));
+  const images = options.images ?? [await busyboxImage('caisson.test/busybox:latest')];
+  if (images.length > 0) {
+    await writeLayout(join(dir, 'layout'), images);
+    await loadOffline(config, join(dir, 'layout'));
+    await removeTree(join(dir, 'layout'));
+  }
+  return { dir, cni, config, configFile };
 }
 
 function configValues(dir: string, confDir: string, overrides: ConfigOverrides): Record<string, unknown> {
@@ -194,7 +207,7 @@ async function endProcess(child: ChildProcess, signal: NodeJS.Signals): Promise<
   return child.exitCode;
 }
 
-async function removePods({ runtime }: CriConnection): Promise<void> {
+export async function removePods({ runtime }: CriConnection): Promise<void> {
   const { items } = await runtime.ListPodSandbox();
   const options = { deadlineMs: REMOVE_TIMEOUT_MS };
   // what cannot be removed so is released by force afterwards

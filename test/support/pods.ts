@@ -7,11 +7,14 @@ import type { PodSandboxConfig } from '../../proto/generated/runtime/runtime/v1/
 import { ignoreMissing } from '../../src/lib/files.ts';
 import type { TestDaemon } from './daemon.ts';
 
+/** A daemon as far as pods are concerned. */
+export type PodsDaemon = Pick<TestDaemon, 'cri' | 'dir'>;
+
 export const BUSYBOX = 'caisson.test/busybox:latest';
 
 /** A pod's config that is enough; its containers' logs are below the daemon's directory. */
 export function sandboxConfig(
-  { dir }: Pick<TestDaemon, 'dir'>,
+  { dir }: Pick<PodsDaemon, 'dir'>,
   name: string,
   overrides: PodSandboxConfig = {},
 ): PodSandboxConfig {
@@ -28,10 +31,10 @@ export function sandboxConfig(
 export interface TestPod {
   readonly id: string;
   readonly config: PodSandboxConfig;
-  readonly daemon: TestDaemon;
+  readonly daemon: PodsDaemon;
 }
 
-export async function runPod(daemon: TestDaemon, name: string, overrides: PodSandboxConfig = {}): Promise<TestPod> {
+export async function runPod(daemon: PodsDaemon, name: string, overrides: PodSandboxConfig = {}): Promise<TestPod> {
   const config = sandboxConfig(daemon, name, overrides);
   const { pod_sandbox_id: id } = await daemon.cri.runtime.RunPodSandbox({ config });
   return { id, config, daemon };
@@ -67,7 +70,7 @@ export async function createAndStart(
   return id;
 }
 
-export async function containerStatus({ cri }: TestDaemon, id: string): Promise<ContainerStatus__Output> {
+export async function containerStatus({ cri }: PodsDaemon, id: string): Promise<ContainerStatus__Output> {
   const { status } = await cri.runtime.ContainerStatus({ container_id: id });
   if (!status) throw new Error(`ContainerStatus of ${id} answered without a status`);
   return status;
@@ -75,7 +78,7 @@ export async function containerStatus({ cri }: TestDaemon, id: string): Promise<
 
 /** Polls ContainerStatus until it is in `state`; throws when it is not after `withinMs`. */
 export async function waitForState(
-  daemon: TestDaemon,
+  daemon: PodsDaemon,
   id: string,
   state: 'CONTAINER_CREATED' | 'CONTAINER_RUNNING' | 'CONTAINER_EXITED' | 'CONTAINER_UNKNOWN',
   withinMs = 15_000,
@@ -95,7 +98,7 @@ export interface ExecAnswer {
 }
 
 export async function exec(
-  { cri }: TestDaemon,
+  { cri }: PodsDaemon,
   containerId: string,
   cmd: readonly string[],
   timeoutS = 20,
@@ -104,7 +107,7 @@ export async function exec(
   return { stdout: answer.stdout.toString(), stderr: answer.stderr.toString(), exitCode: answer.exit_code };
 }
 
-export const sh = (daemon: TestDaemon, containerId: string, script: string, timeoutS?: number): Promise<ExecAnswer> =>
+export const sh = (daemon: PodsDaemon, containerId: string, script: string, timeoutS?: number): Promise<ExecAnswer> =>
   exec(daemon, containerId, ['sh', '-c', script], timeoutS);
 
 export interface LogLine {

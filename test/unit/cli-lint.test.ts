@@ -38,6 +38,8 @@ const cases: readonly (readonly [string, string, RegExp?])[] = [
   ['src/cri/b.ts', '../vm/contracts.ts', /never what is below/],
   ['src/cri/c.ts', '@grpc/grpc-js'],
   ['src/cri/d.ts', '../pod/contracts.ts'],
+  ['src/cri/e.ts', '../streaming/tokens.ts', /through contracts/],
+  ['src/cri/f.ts', '../streaming/contracts.ts'],
   ['src/streaming/a.ts', '../agent/contracts.ts', /never what is below/],
   ['src/streaming/b.ts', '@grpc/grpc-js', /gRPC is known/],
   ['src/ssh/a.ts', '../storage/index.ts', /never what is below/],

@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { StreamingServer } from '../../src/streaming/contracts.ts';
 import { serveCri, type CriOptions } from '../../src/cri/index.ts';
 import type { Image, ImagePort } from '../../src/image/contracts.ts';
 import { CaissonError } from '../../src/lib/errors.ts';
@@ -125,6 +126,11 @@ export function fakePods(changes: Partial<PodService> = {}): PodService {
     container: (id) => (containerView.id.startsWith(id) ? containerView : missing('container', id)),
     containers: () => [containerView],
     execSync: unexpected,
+    streamable: unexpected,
+    forwardable: unexpected,
+    execStream: unexpected,
+    attach: unexpected,
+    portForward: unexpected,
     reopenLog: unexpected,
     updateContainerResources: unexpected,
     updateSandboxResources: unexpected,
@@ -157,6 +163,17 @@ export function fakeImages(changes: Partial<ImagePort> = {}): ImagePort {
   };
 }
 
+/** Answers with what it was asked. */
+export function fakeStreaming(changes: Partial<StreamingServer> = {}): StreamingServer {
+  return {
+    baseUrl: 'http://127.0.0.1:1',
+    execUrl: (request) => `exec ${JSON.stringify(request)}`,
+    attachUrl: (request) => `attach ${JSON.stringify(request)}`,
+    portForwardUrl: (request) => `port-forward ${JSON.stringify(request)}`,
+    ...changes,
+  };
+}
+
 export interface TestServer extends CriConnection, AsyncDisposable {
   readonly socketPath: string;
   readonly logged: LogLine[];
@@ -177,6 +194,7 @@ export async function startServer({ pods, images, ...changes }: Changes = {}): P
     socketPath,
     pods: fakePods(pods),
     images: fakeImages(images),
+    streaming: fakeStreaming(),
     network: () => ({ ready: true }),
     runtime: () => ({ ready: true, reason: '', message: '', info: {} }),
     version: '0.1.0',

@@ -5,10 +5,12 @@ import type { RpcKind } from '../call.ts';
 import type { CriServices } from '../options.ts';
 import { serverStream, type StreamRpc } from '../stream.ts';
 import { unary, type Rpc } from '../unary.ts';
+import { attach } from './attach.ts';
 import { containerStats } from './container-stats.ts';
 import { containerStatus } from './container-status.ts';
 import { createContainer } from './create-container.ts';
 import { execSync } from './exec-sync.ts';
+import { exec } from './exec.ts';
 import { getContainerEvents } from './get-container-events.ts';
 import { listContainerStats } from './list-container-stats.ts';
 import { listContainers } from './list-containers.ts';
@@ -18,6 +20,7 @@ import { listPodSandboxStats } from './list-pod-sandbox-stats.ts';
 import { listPodSandbox } from './list-pod-sandbox.ts';
 import { podSandboxStats } from './pod-sandbox-stats.ts';
 import { podSandboxStatus } from './pod-sandbox-status.ts';
+import { portForward } from './port-forward.ts';
 import { removeContainer } from './remove-container.ts';
 import { removePodSandbox } from './remove-pod-sandbox.ts';
 import { reopenContainerLog } from './reopen-container-log.ts';
@@ -77,6 +80,9 @@ export function runtimeService(services: CriServices, log: Logger, closing: Abor
     StreamPodSandboxMetrics: stream(streamPodSandboxMetrics(services)),
 
     ExecSync: handle('change', execSync(services)),
+    Exec: handle('change', exec(services)),
+    Attach: handle('change', attach(services)),
+    PortForward: handle('change', portForward(services)),
     ReopenContainerLog: handle('change', reopenContainerLog(services)),
   } satisfies Partial<RuntimeServiceHandlers>;
 }
