@@ -43,15 +43,21 @@ function printPhases(rpc: string, traces: readonly RecordedTrace[]): void {
   print(`${waterfall(phases).join('\n')}\n\n`);
 }
 
-/** What the daemon does in the background, such as making a template, would be measured with the pods. */
+interface Background {
+  readonly template: { readonly state: string };
+  readonly pool: { readonly size: number; readonly ready: number; readonly reason: string };
+}
+
+/** What the daemon does in the background, as making a template or filling the pool, would be measured with the pods. */
 async function settled({ runtime }: CriConnection, signal: AbortSignal): Promise<void> {
   for (const deadline = Date.now() + SETTLE_MS; Date.now() < deadline;) {
     const { info } = await runtime.Status({ verbose: true }, { signal });
-    const known = JSON.parse(info['info'] ?? '{}') as { template?: { state?: string } };
-    if (known.template?.state !== 'being made') return;
+    const { template, pool } = JSON.parse(info['info'] ?? '{}') as Background;
+    if (pool.reason !== '') throw new CaissonError('failed_precondition', `the pool is not filled: ${pool.reason}`);
+    if (template.state !== 'being made' && pool.ready >= pool.size) return;
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
-  throw new CaissonError('deadline_exceeded', `the VM template was not ready within ${SETTLE_MS / 1000} s`);
+  throw new CaissonError('deadline_exceeded', `template and pool were not ready within ${SETTLE_MS / 1000} s`);
 }
 
 async function livePod({ runtime }: CriConnection, logs: string, name: string, signal: AbortSignal): Promise<void> {

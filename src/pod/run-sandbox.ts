@@ -2,7 +2,7 @@ import { hostname as hostHostname } from 'node:os';
 import type { SandboxSettings } from '../agent/contracts.ts';
 import { together } from '../lib/async.ts';
 import { CaissonError, describeError, firstFailure } from '../lib/errors.ts';
-import { annotate } from '../lib/trace.ts';
+import { annotate, traced } from '../lib/trace.ts';
 import type { PodNetwork, PodNetworkRequest, PortMapping } from '../network/contracts.ts';
 import type { VmSize } from '../vm/contracts.ts';
 import { parseBandwidth } from './bandwidth.ts';
@@ -120,7 +120,7 @@ async function build(
     : await startShell(context, identity, request, undo, signal);
   const [size] = await together(
     signal,
-    (either) => grow({ vm, agent }, least, wanted, either),
+    (either) => traced('vm: grow', () => grow({ vm, agent }, least, wanted, either)),
     async (either) => agent.configureSandbox(await settings(id, config, network), either),
   );
   return { vm, agent, network, size };

@@ -1,5 +1,6 @@
 import { orAborted, withTimeout } from '../lib/async.ts';
 import { CaissonError } from '../lib/errors.ts';
+import { traced } from '../lib/trace.ts';
 import type { Bind, VolumeShare } from '../storage/contracts.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
 import { loseVm } from './supervise.ts';
@@ -42,8 +43,9 @@ export function requireShare(context: PodContext, sandboxId: string, live: LiveS
 
 async function startShare(context: PodContext, sandboxId: string, live: LiveSandbox): Promise<VolumeShare> {
   await using undo = new AsyncDisposableStack();
-  const share = undo.use(await context.volumes.share(sandboxId, context.sandboxes.get(sandboxId).uid, goesOn));
-  await live.vm.attachFs(share.socket, goesOn);
+  const { uid } = context.sandboxes.get(sandboxId);
+  const share = undo.use(await traced('volumes: start virtiofsd', () => context.volumes.share(sandboxId, uid, goesOn)));
+  await traced('volumes: plug virtiofsd', () => live.vm.attachFs(share.socket, goesOn));
   undo.move();
   watchShare(context, sandboxId, live, share);
   return share;

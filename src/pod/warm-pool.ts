@@ -1,4 +1,5 @@
 import { CaissonError, describeError } from '../lib/errors.ts';
+import { tracedApart } from '../lib/trace.ts';
 import type { PoolView } from './contracts.ts';
 import type { PodContext } from './context.ts';
 import { makeGround, newIdentity, startVm, type Shell } from './shell.ts';
@@ -80,7 +81,7 @@ export class WarmPool implements AsyncDisposable {
         this.#reason = SHORT_OF_MEMORY;
         return;
       }
-      this.#keep(await this.#make());
+      this.#keep(await tracedApart('pool: make a VM', {}, () => this.#make()));
       this.#reason = '';
     }
   }

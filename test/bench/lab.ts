@@ -59,8 +59,8 @@ const POLL_MS = 50;
 async function poolIsFull({ cri }: TestDaemon, signal: AbortSignal): Promise<void> {
   for (;;) {
     const { info } = await cri.runtime.Status({ verbose: true }, { signal });
-    const { pool } = JSON.parse(info['info'] ?? '{}') as { pool?: { size: number; ready: number; reason: string } };
-    if (!pool || pool.ready >= pool.size) return;
+    const { pool } = JSON.parse(info['info'] ?? '{}') as { pool: { size: number; ready: number; reason: string } };
+    if (pool.ready >= pool.size) return;
     if (pool.reason !== '') throw new Error(`the pool is not filled: ${pool.reason}`);
     await sleep(POLL_MS, undefined, { signal });
   }

@@ -12,7 +12,7 @@ import { versionsOfContainerd } from './containerd.ts';
 import { describeHost, loadNow, type Host } from './host.ts';
 import { measureIdle, type IdleResult } from './idle.ts';
 import { startLab, type Lab } from './lab.ts';
-import { IDLE_MODE, MODES, type Mode } from './modes.ts';
+import { IDLE_MODE, modesOf, type Mode } from './modes.ts';
 import { measurePairs } from './pairs.ts';
 import { planOf, type Plan } from './plan.ts';
 import { makeReport, reportLines, type PairSet, type Results } from './report.ts';
@@ -32,7 +32,7 @@ async function main(signal: AbortSignal): Promise<number> {
     const report = makeReport(await measure(plan, signal));
     process.stdout.write(`${reportLines(report).join('\n')}\n`);
     if (json !== undefined) await writeFile(json, `${JSON.stringify(report, undefined, 2)}\n`);
-    return 0;
+    return report.booted_instead === 0 ? 0 : 1;
   } catch (error) {
     const words = error instanceof CaissonError ? error.message : error instanceof Error ? error.stack : String(error);
     say(signal.aborted ? 'interrupted' : (words ?? 'failed'));
@@ -58,12 +58,13 @@ interface Measured {
   idle?: IdleResult;
   vm?: Config['vm'];
   readonly pairs: PairSet[];
+  bootedInstead: number;
 }
 
 async function measure(plan: Plan, signal: AbortSignal): Promise<Results> {
   const load = loadNow();
-  const measured: Measured = { pairs: [] };
-  for (const mode of MODES) {
+  const measured: Measured = { pairs: [], bootedInstead: 0 };
+  for (const mode of modesOf(plan.parallel.pods)) {
     say(`starting caisson and containerd (pods start by ${mode.name})`);
     await using lab = await startLab(mode);
     measured.vm = lab.daemon.config.vm;
@@ -73,18 +74,19 @@ async function measure(plan: Plan, signal: AbortSignal): Promise<Results> {
       say(`${plan.idle.pods} idle pods of each, watched for ${plan.idle.windowMs / 1000} s`);
       measured.idle = await measureIdle(lab, plan.idle, signal);
     }
-    await requireClones(lab);
+    measured.bootedInstead += await bootedInstead(lab);
   }
-  const { host, idle, vm, pairs } = measured;
+  const { host, idle, vm, pairs, bootedInstead: booted } = measured;
   if (!host || !idle || !vm) throw new Error('no mode was measured');
   say(`VMs alone: ${plan.boot.cold} by booting, ${plan.boot.clones} by cloning`);
-  return { host, pairs, idle, boot: await measureBoot(vm, plan.boot, signal) };
+  return { host, pairs, idle, bootedInstead: booted, boot: await measureBoot(vm, plan.boot, signal) };
 }
 
-/** Pods boot when a clone fails, which would be measured without anybody noticing. */
-async function requireClones({ daemon }: Lab): Promise<void> {
-  const fallback = (await daemon.log()).split('\n').find((line) => line.includes('booting instead'));
-  if (fallback !== undefined) throw new Error(`pods were booted that should have been cloned: ${fallback}`);
+/** A pod boots when its clone fails: medians may hide it. */
+async function bootedInstead({ daemon }: Lab): Promise<number> {
+  const fallbacks = (await daemon.log()).split('\n').filter((line) => line.includes('booting instead'));
+  for (const line of fallbacks) say(line);
+  return fallbacks.length;
 }
 
 async function measureMode(lab: Lab, mode: Mode, plan: Plan, signal: AbortSignal): Promise<PairSet[]> {

@@ -1,4 +1,3 @@
-import { configSchema } from '../../src/config/schema.ts';
 import type { ConfigOverrides } from '../support/daemon.ts';
 import { OPERATIONS, type Operation } from './operations.ts';
 
@@ -12,17 +11,11 @@ export interface Mode {
   readonly parallel: boolean;
 }
 
-/** Enough that each of many pods at once finds a VM waiting. */
-const POOL = 8;
-const hasPool = 'pool' in configSchema.parse({}).vm;
-const noPool = { template: true, ...(hasPool && { pool: 0 }) };
-
-export const MODES: readonly Mode[] = hasPool
-  ? [
-      { name: 'warm pool', vm: { ...noPool, pool: POOL } as Mode['vm'], operations: OPERATIONS, parallel: true },
-      { name: 'clone', vm: noPool, operations: ['RunPodSandbox'], parallel: false },
-    ]
-  : [{ name: 'clone', vm: noPool, operations: OPERATIONS, parallel: true }];
+/** With a pool, each of `atOnce` pods finds a VM waiting. */
+export const modesOf = (atOnce: number): readonly Mode[] => [
+  { name: 'warm pool', vm: { template: true, pool: atOnce }, operations: OPERATIONS, parallel: true },
+  { name: 'clone', vm: { template: true, pool: 0 }, operations: ['RunPodSandbox'], parallel: false },
+];
 
 /** The one in which idle pods are measured: nothing runs but the pods themselves. */
 export const IDLE_MODE = 'clone';

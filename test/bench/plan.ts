@@ -10,10 +10,10 @@ export interface Plan {
 }
 
 const FULL: Plan = {
-  serial: { pairs: 11, warmUps: 2 },
-  parallel: { pairs: 5, warmUps: 1, pods: 8 },
+  serial: { pairs: 11, warmUps: 1 },
+  parallel: { pairs: 3, warmUps: 1, pods: 8 },
   idle: { pods: 20, windowMs: 30_000 },
-  boot: { cold: 3, clones: 9 },
+  boot: { cold: 3, clones: 7 },
 };
 
 /** Everything once, so that it cannot rot; its figures say nothing. */

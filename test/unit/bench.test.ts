@@ -89,6 +89,7 @@ describe('the benchmark', () => {
         },
         daemonRssMib: 150,
       },
+      bootedInstead: 0,
       boot: { cold: [4000, 5000, 6000], clone: [250] },
     });
     const run = { caisson_p50_ms: 600, containerd_p50_ms: 400, ratio: 1.5 };
