@@ -95,6 +95,20 @@ describe('a client that breaks the protocol', () => {
     client.socket.destroy();
   });
 
+  it('cannot make the server keep pongs that it does not read', async () => {
+    await using server = await startServer();
+    const { socket } = await upgradeToWebSocket(server.exec(['cat']), 'v5.channel.k8s.io');
+    socket.pause();
+    const pings = Buffer.concat(Array.from({ length: 1000 }, () => clientFrame(Opcode.ping, Buffer.alloc(125))));
+    while (!server.log.some(({ fields }) => /does not read/.test(String(fields['reason'])))) {
+      socket.write(pings);
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      assert.ok(socket.bytesWritten < 500_000_000);
+    }
+    socket.destroy();
+    await server.streams.settled(0);
+  });
+
   it('is refused streams that no command has', async () => {
     await using server = await startServer();
     const client = await connectSpdy(server.exec(['cat']), V4);

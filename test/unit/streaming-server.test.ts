@@ -135,7 +135,7 @@ describe('the streaming server', () => {
     const client = await connectSpdy(server.exec(['cat']), V4);
     await client.closed();
     const channels = await ChannelClient.connect(server.exec(['cat']), 'v5.channel.k8s.io');
-    assert.equal(await channels.closed, 1006);
+    assert.equal(await channels.closed, 1001);
     assert.equal(server.log.filter(({ fields }) => String(fields['reason']).startsWith('idle for')).length, 2);
   });
 

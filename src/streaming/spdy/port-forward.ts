@@ -34,12 +34,14 @@ interface Pair {
 export async function servePortForward(transport: Duplex, options: PortForwardOptions): Promise<void> {
   const { log, dial, describe, pairTimeoutMs = PAIR_TIMEOUT_MS } = options;
   const halves = new Map<string, Pair>();
+  const running = new Set<Promise<void>>();
   const { promise: over, resolve: end } = Promise.withResolvers<void>();
   await using session = new SpdySession(transport, { ...options, maxStreams: MAX_STREAMS, onStream: pairUp });
   session.gone.addEventListener('abort', () => end());
   if (session.gone.aborted) end();
   await over;
   for (const { timer } of halves.values()) clearTimeout(timer);
+  await Promise.all(running);
 
   function pairUp(stream: Channel, headers: ReadonlyMap<string, string>, id: number): ResetStatus | undefined {
     const part = headers.get('streamtype');
@@ -58,7 +60,8 @@ export async function servePortForward(transport: Duplex, options: PortForwardOp
       return undefined;
     }
     forget(request, pair);
-    void run(data, error, port);
+    const connection = run(data, error, port).finally(() => running.delete(connection));
+    running.add(connection);
     return undefined;
   }
 

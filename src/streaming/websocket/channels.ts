@@ -1,17 +1,17 @@
 import type { RawData, WebSocket } from 'ws';
 import { describeError } from '../../lib/errors.ts';
 import { Channel } from '../channel.ts';
-import { goneSignal, PAUSED_PING_MS, type ConnectionOptions } from '../connection.ts';
+import { goneSignal, PAUSED_PING_MS, REFUSED_CLIENT_MS, type ConnectionOptions } from '../connection.ts';
 import { watchIdle, type IdleWatch } from '../idle.ts';
 import type { ChannelProtocol } from './protocols.ts';
 
 const CLOSE_SIGNAL = 0xff;
 const ASCII_ZERO = 0x30;
 const NORMAL_CLOSURE = 1000;
+const GOING_AWAY = 1001;
+const PROTOCOL_ERROR = 1002;
 /** `bytes` of one message to the client */
 const MAX_MESSAGE = 256 * 1024;
-/** `bytes` of answers to a client that pings and does not read them; far over what channels have under way */
-const MAX_UNREAD = 4 * 1024 * 1024;
 
 /** Byte streams that share a WebSocket: each message is a channel's number and a piece of its bytes. */
 export class ChannelSocket implements AsyncDisposable {
@@ -25,6 +25,8 @@ export class ChannelSocket implements AsyncDisposable {
   readonly #channels = new Map<number, Channel>();
   readonly #closed: Promise<void>;
   #fullChannels = 0;
+  #failed = false;
+  #finishing = false;
   #pinging: NodeJS.Timeout | undefined;
 
   constructor(socket: WebSocket, protocol: ChannelProtocol, options: ConnectionOptions) {
@@ -34,7 +36,7 @@ export class ChannelSocket implements AsyncDisposable {
     this.#socket = socket;
     this.#protocol = protocol;
     this.#options = options;
-    this.#idle = watchIdle(options.idleTimeoutMs, () => this.#fail(`idle for ${options.idleTimeoutMs} ms`));
+    this.#idle = watchIdle(options.idleTimeoutMs, () => this.#fail(`idle for ${options.idleTimeoutMs} ms`, GOING_AWAY));
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#closed = promise;
     const close = (): void => {
@@ -42,7 +44,7 @@ export class ChannelSocket implements AsyncDisposable {
       resolve();
     };
     socket.on('message', (data) => this.#message(asBuffer(data)));
-    socket.on('ping', () => this.#answered());
+    socket.on('ping', () => this.#pinged());
     socket.on('pong', () => this.#idle.touch());
     socket.on('error', (error) => this.#fail(describeError(error)));
     if (socket.readyState === socket.CLOSED) close();
@@ -76,6 +78,7 @@ export class ChannelSocket implements AsyncDisposable {
 
   /** Over in good order, behind the last message that was sent; waits for the client to read it. */
   async finish(): Promise<void> {
+    this.#finishing = true;
     this.#socket.close(NORMAL_CLOSURE);
     await this.#closed;
   }
@@ -95,6 +98,7 @@ export class ChannelSocket implements AsyncDisposable {
   }
 
   #message(message: Buffer): void {
+    if (this.#failed) return;
     this.#idle.touch();
     const [first] = message;
     if (first === undefined) return;
@@ -110,10 +114,12 @@ export class ChannelSocket implements AsyncDisposable {
     channel?.receive(this.#protocol.base64 ? Buffer.from(payload.toString('latin1'), 'base64') : payload);
   }
 
-  /** ws has answered the ping. */
-  #answered(): void {
+  /** ws has answered the ping, or has ended a connection on which too many answers wait. */
+  #pinged(): void {
     this.#idle.touch();
-    if (this.#socket.bufferedAmount > MAX_UNREAD) this.#fail('many pings, whose answers it does not read');
+    if (this.#socket.readyState !== this.#socket.OPEN && !this.#finishing) {
+      this.#fail('many pings, whose answers it does not read');
+    }
   }
 
   #setFull(isFull: boolean): void {
@@ -128,9 +134,14 @@ export class ChannelSocket implements AsyncDisposable {
     }
   }
 
-  #fail(reason: string): void {
+  #fail(reason: string, code = PROTOCOL_ERROR): void {
+    if (this.#failed) return;
+    this.#failed = true;
     this.#options.log.warn({ reason }, 'closing the connection of a streaming client');
-    this.#socket.terminate();
+    this.#release();
+    this.#socket.close(code);
+    const timer = setTimeout(() => this.#socket.terminate(), REFUSED_CLIENT_MS);
+    this.#socket.once('close', () => clearTimeout(timer));
   }
 
   #release(): void {
