@@ -2,8 +2,10 @@ import { Socket } from 'node:net';
 
 /** libuv's pipes, which take any stream descriptor: vsock, terminals, pipes. Node itself wraps some kinds only. */
 export interface PipeHandle {
+  readonly fd: number;
   open(fd: number): number;
   listen(backlog: number): number;
+  close(): void;
   onconnection: (status: number, client: PipeHandle | undefined) => void;
 }
 

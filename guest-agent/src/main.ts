@@ -2,7 +2,8 @@ import { ServerCredentials } from '@grpc/grpc-js';
 import type { Socket } from 'node:net';
 import { startReaper } from './reaper.ts';
 import { AGENT_VERSION, makeServer } from './server.ts';
-import { isTemplate, warmUp } from './warm-up.ts';
+import { hasKernelArgument } from './kernel-arguments.ts';
+import { warmUp } from './warm-up.ts';
 import { listenVsock } from './vsock-listener.ts';
 
 /** The host dials it: src/vm/vsock. */
@@ -19,6 +20,8 @@ const serve = (socket: Socket): void => {
   socket.on('error', () => socket.destroy());
   injector.injectConnection(socket);
 };
-listenVsock(AGENT_PORT, serve);
+listenVsock(AGENT_PORT, { privilegedOnly: hasKernelArgument('caisson.privileged') }, serve);
 process.stdout.write(`caisson-agent: ${AGENT_VERSION} listens on vsock port ${AGENT_PORT}\n`);
-if (isTemplate()) void warmUp(serve).then(() => process.stdout.write('caisson-agent: settled\n'));
+// a VM that is to be saved as the template of many: src/vm/template
+if (hasKernelArgument('caisson.template'))
+  void warmUp(serve).then(() => process.stdout.write('caisson-agent: settled\n'));

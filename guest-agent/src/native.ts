@@ -1,11 +1,20 @@
 /** The system calls that Node lacks, by koffi. All throw an Error with `code` (such as `ENOENT`) when they fail. */
 import koffi from 'koffi';
 import { constants } from 'node:os';
+import {
+  ADDRESS_BYTES,
+  AF_VSOCK,
+  CID_ANY,
+  decodeAddress,
+  encodeAddress,
+  type VsockAddress,
+} from '../../src/lib/vsock-address.ts';
 
 const libc = koffi.load('libc.so.6');
 const c = {
   socket: libc.func('int socket(int domain, int type, int protocol)'),
   bind: libc.func('int bind(int fd, const uint8_t *address, uint32_t length)'),
+  getpeername: libc.func('int getpeername(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *length)'),
   listen: libc.func('int listen(int fd, int backlog)'),
   accept4: libc.func('int accept4(int fd, void *address, void *length, int flags)'),
   recvmsg: libc.func('long recvmsg(int fd, uint8_t *message, int flags)'),
@@ -31,11 +40,9 @@ function check(syscall: string, result: number | bigint): number {
 }
 
 const AF_UNIX = 1;
-const AF_VSOCK = 40;
 const SOCK_STREAM = 1;
 const SOCK_NONBLOCK = 0o4000;
 const SOCK_CLOEXEC = 0o2000000;
-const VMADDR_CID_ANY = 0xffffffff;
 const SO_VM_SOCKETS_BUFFER_SIZE = 0;
 const SO_VM_SOCKETS_BUFFER_MAX_SIZE = 2;
 
@@ -47,12 +54,15 @@ export function vsockSocket(port: number, bufferBytes: number): number {
   // accepted sockets inherit them from the listener
   check('setsockopt', c.setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_MAX_SIZE, size, 8));
   check('setsockopt', c.setsockopt(fd, AF_VSOCK, SO_VM_SOCKETS_BUFFER_SIZE, size, 8));
-  const address = Buffer.alloc(16); // struct sockaddr_vm
-  address.writeUInt16LE(AF_VSOCK, 0);
-  address.writeUInt32LE(port, 4);
-  address.writeUInt32LE(VMADDR_CID_ANY, 8);
-  check('bind', c.bind(fd, address, 16));
+  check('bind', c.bind(fd, encodeAddress({ cid: CID_ANY, port }), ADDRESS_BYTES));
   return fd;
+}
+
+/** Who is at the other end of a connected vsock socket. */
+export function vsockPeer(fd: number): VsockAddress {
+  const address = Buffer.alloc(ADDRESS_BYTES);
+  check('getpeername', c.getpeername(fd, address, [ADDRESS_BYTES]));
+  return decodeAddress(address);
 }
 
 /** A listening unix socket, for crun to send a terminal to. */

@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import { credentials } from '@grpc/grpc-js';
@@ -7,11 +7,6 @@ import { loadAgent } from './server.ts';
 
 const SOCKET = '/run/caisson-warm-up.sock';
 const ROUNDS = 3;
-
-/** True in a VM that is to be saved as the template of many: src/vm/template. */
-export function isTemplate(): boolean {
-  return readFileSync('/proc/cmdline', 'utf8').split(/\s/).includes('caisson.template');
-}
 
 /**
  * What every clone would do first is done once, here: code is compiled, programs and libraries are read. Everything

@@ -32,6 +32,10 @@ const CONTROL_DEADLINE_MS = 60_000;
 /** A guest that is too busy for it is asked again later. */
 const STATS_DEADLINE_MS = 10_000;
 
+// A connection that a guest has forgotten looks open: calls without a deadline would wait on it for ever.
+const KEEPALIVE_MS = 30_000;
+const KEEPALIVE_TIMEOUT_MS = 60_000;
+
 const { Agent } = loadProto<ProtoGrpcType>('agent/v1/agent.proto').caisson.agent.v1;
 type Stub = InstanceType<typeof Agent>;
 
@@ -166,6 +170,8 @@ function stub(socketPath: string): Stub {
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
     'grpc-node.flow_control_window': WINDOW_BYTES,
+    'grpc.keepalive_time_ms': KEEPALIVE_MS,
+    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
     'grpc.initial_reconnect_backoff_ms': 50,
     'grpc.min_reconnect_backoff_ms': 50,
     'grpc.max_reconnect_backoff_ms': 1000,

@@ -20,7 +20,7 @@ import { GuestLog } from './guest-log.ts';
 import { fsAttacher } from './file-system.ts';
 import { blockdevOptions, DISK_NODE, nodeName, scsiDisk, vmPaths } from './qemu/command-line.ts';
 import { QmpClient } from './qemu/qmp.ts';
-import { dialKernel } from './vsock/kernel.ts';
+import { kernelDialer } from './vsock/kernel.ts';
 import { startRelay, type VsockDialer } from './vsock/relay.ts';
 import { dialVhostUser } from './vsock/vhost-user.ts';
 
@@ -58,7 +58,7 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
   await removeTree(path.agent);
   const dialAgent =
     record.transport === 'vhost-vsock'
-      ? () => dialKernel(record.cid, AGENT_PORT)
+      ? kernelDialer({ cid: record.cid, port: AGENT_PORT })
       : () => dialVhostUser(path.vsock, AGENT_PORT, record.uid);
   const dial: VsockDialer = () =>
     dialAgent().catch(async (error: unknown) => {

@@ -1,10 +1,8 @@
-import { constants } from 'node:os';
 import { Socket } from 'node:net';
-import koffi from 'koffi';
 import { CaissonError } from '../../lib/errors.ts';
-
-const AF_VSOCK = 40;
-const SOCK_STREAM_NONBLOCK_CLOEXEC = 1 | 0o4000 | 0o2000000;
+import type { VsockAddress } from '../../lib/vsock-address.ts';
+import { connectVsock } from './kernel-socket.ts';
+import type { VsockDialer } from './relay.ts';
 
 interface PipeHandle {
   open(fd: number): number;
@@ -14,27 +12,27 @@ interface PipeBinding {
   readonly constants: { readonly SOCKET: number };
 }
 
+/** The kernel keeps the port of a closed connection for 8 s when the guest does not confirm the end. */
+const LINGER_MS = 10_000;
+const MOST_CONNECTIONS = 32;
+
 /**
- * Dials through the kernel's vhost-vsock. Node cannot wrap a vsock descriptor in net.Socket, but libuv's pipes take
- * any stream socket; a refused connection is the socket's `error`.
+ * Dials through the kernel's vhost-vsock. The host has fewer than a thousand privileged ports for all VMs, so one whose guest
+ * breaks its connections again and again gets no more for a while.
  */
-export async function dialKernel(cid: number, port: number): Promise<Socket> {
-  const libc = koffi.load('libc.so.6');
-  const socket = libc.func('int socket(int domain, int type, int protocol)');
-  const connect = libc.func('int connect(int fd, const uint8_t *address, uint32_t length)');
-  const fd = Number(socket(AF_VSOCK, SOCK_STREAM_NONBLOCK_CLOEXEC, 0));
-  if (fd < 0) throw new CaissonError('failed_precondition', `no vsock sockets on this host: errno ${koffi.errno()}`);
-  const address = Buffer.alloc(16); // struct sockaddr_vm
-  address.writeUInt16LE(AF_VSOCK, 0);
-  address.writeUInt32LE(port, 4);
-  address.writeUInt32LE(cid, 8);
-  const failed = Number(connect(fd, address, 16)) < 0 ? koffi.errno() : 0;
-  const stream = wrap(fd);
-  if (failed === 0 || failed === constants.errno.EINPROGRESS) return stream;
-  stream.destroy();
-  throw new CaissonError('unavailable', `vsock ${cid}:${port} refused the connection: errno ${failed}`);
+export function kernelDialer(peer: VsockAddress): VsockDialer {
+  let made: number[] = [];
+  return async () => {
+    made = made.filter((at) => at > performance.now() - LINGER_MS);
+    if (made.length >= MOST_CONNECTIONS)
+      throw new CaissonError('unavailable', `vsock ${peer.cid} has broken too many connections in the last seconds`);
+    const fd = await connectVsock(peer);
+    made.push(performance.now());
+    return wrap(fd);
+  };
 }
 
+/** Node cannot wrap a vsock descriptor in net.Socket, but libuv's pipes take any stream socket. */
 function wrap(fd: number): Socket {
   const binding = (process as unknown as { binding(name: string): PipeBinding }).binding('pipe_wrap');
   const handle = new binding.Pipe(binding.constants.SOCKET);
