@@ -1,12 +1,10 @@
 import { createHash } from 'node:crypto';
 import { chmod, copyFile, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
-import { CaissonError } from '../../src/lib/errors.ts';
 import { run } from '../../src/lib/exec.ts';
 import { exists, readFileIfExists, removeTree } from '../../src/lib/files.ts';
 import { bundleAgent } from './agent-bundle.ts';
-import { makeInitramfs } from './initramfs.ts';
-import { extractKernel } from './kernel.ts';
+import { makeBootFiles } from './boot-files.ts';
 import { extractDebianPackages } from '../debian.ts';
 import { excludedPaths, guestPaths, packages, rootModules } from './recipe.ts';
 
@@ -69,21 +67,10 @@ async function assemble(work: string, agent: Buffer, inputs: string, progress: P
   const root = join(work, 'root');
   progress(`extracting ${packages.length} Debian packages and what they depend on`);
   const versions = await extractPackages(root);
-  const [kernelRelease] = await readdir(join(root, 'usr/lib/modules'));
-  if (kernelRelease === undefined) throw new CaissonError('internal', 'the kernel package brought no modules');
-
-  progress(`preparing kernel ${kernelRelease} and its modules`);
-  const vmlinuz = join(root, 'boot', `vmlinuz-${kernelRelease}`);
-  await writeFile(join(work, 'out/kernel'), extractKernel(await readFile(vmlinuz)), { mode: 0o644 });
-  const modules = join(root, 'usr/lib/modules', kernelRelease);
-  // xz costs the guest more time at every boot than it saves the host disk once
-  await run('sh', ['-c', 'find "$1" -name "*.ko.xz" -print0 | xargs -0 -P0 -n64 unxz', 'sh', modules]);
-  await run('depmod', ['--basedir', join(root, 'usr'), kernelRelease]);
-  await makeInitramfs({ root, modules, init: join(here, 'initramfs-init'), output: join(work, 'out/initramfs') });
-
+  progress('preparing the kernel and its modules');
+  const kernelRelease = await makeBootFiles(root, join(work, 'out'));
   progress('installing the agent and making the EROFS root');
   await installAgent(root, agent);
-  await removeTree(join(root, 'boot'));
   await run('mkfs.erofs', ['--quiet', '-T0', '--all-root', '-Enoinline_data', join(work, 'out/root.erofs'), root]);
   const node = (await run(nodeBinary, ['--version'])).stdout.trim();
   return { inputs, kernelRelease, packages: versions, node };

@@ -19,8 +19,8 @@ export interface AcceleratorChoice {
 const TCG_CPU = 'max';
 /** `host` alone makes QEMU abort on hosts that hide the capability register from their guests. */
 const KVM_CPUS = ['host', 'host,-arch-capabilities'];
-/** A kernel under working KVM prints within a fraction of a second. */
-const FIRST_WORD_MS = 5000;
+/** A kernel under working KVM prints within a fraction of a second: 5 s are enough where 90 s are for a boot. */
+const FIRST_WORD_SHARE = 18;
 
 export interface ProbeOptions {
   readonly wanted: 'auto' | Accelerator;
@@ -55,7 +55,10 @@ async function probe(options: ProbeOptions, signal: AbortSignal): Promise<Accele
   for (const cpuModel of KVM_CPUS) {
     options.log.info({ cpuModel }, 'probing KVM: booting a guest with it');
     try {
-      const watched = { firstWordMs: FIRST_WORD_MS, extraKernelArguments: ['loglevel=7'] };
+      const watched = {
+        firstWordMs: Math.round(options.boot.timeoutMs / FIRST_WORD_SHARE),
+        extraKernelArguments: ['loglevel=7'],
+      };
       const boot = { ...options.boot, accelerator: 'kvm' as const, cpuModel, ...watched };
       await using _machine = await bootMachine(options.probeSpec, join(options.directory, 'probe'), boot, signal);
       return { kind: 'kvm', cpuModel, reason: 'a guest boots with it' };

@@ -30,6 +30,8 @@ export interface TestDaemonOptions {
   readonly args?: readonly string[];
   /** Ctrl-C does not reach it: for a test that stops it itself then, and while it runs can have its pods removed */
   readonly ownSession?: boolean;
+  /** `ms` until it must answer, 90 s if left out */
+  readonly startTimeoutMs?: number;
 }
 
 /** A real daemon in a process of its own, which shares nothing with any other daemon of this machine. */
@@ -168,7 +170,7 @@ async function startProcess(
   config: Config,
   configFile: string,
   logFile: string,
-  { env, args = [], ownSession = false }: TestDaemonOptions,
+  { env, args = [], ownSession = false, startTimeoutMs = START_TIMEOUT_MS }: TestDaemonOptions,
 ): Promise<Launched> {
   await using log = await open(logFile, 'a');
   const child = spawn(CAISSON, ['--config', configFile, 'serve', ...args], {
@@ -176,7 +178,7 @@ async function startProcess(
     env: { ...process.env, ...env },
     detached: ownSession,
   });
-  for (const deadline = Date.now() + START_TIMEOUT_MS; Date.now() < deadline;) {
+  for (const deadline = Date.now() + startTimeoutMs; Date.now() < deadline;) {
     if (!isRunning(child))
       throw new Error(`the daemon ended at its start: ${tail(await readFile(logFile, 'utf8'), 20)}`);
     const cri = connectCri(config.socket);
@@ -191,7 +193,7 @@ async function startProcess(
   }
   await endProcess(child, 'SIGKILL');
   throw new Error(
-    `the daemon did not answer within ${START_TIMEOUT_MS} ms: ${tail(await readFile(logFile, 'utf8'), 20)}`,
+    `the daemon did not answer within ${startTimeoutMs} ms: ${tail(await readFile(logFile, 'utf8'), 20)}`,
   );
 }
 
