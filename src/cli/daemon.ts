@@ -6,7 +6,7 @@ import { openImages } from '../image/index.ts';
 import type { ImageRecord } from '../image/index.ts';
 import type { Logger } from '../lib/logger.ts';
 import { openNetwork } from '../network/index.ts';
-import type { PodService } from '../pod/contracts.ts';
+import { DENSE_HANDLER, type PodService } from '../pod/contracts.ts';
 import { openPods } from '../pod/index.ts';
 import { openSettings, openStore } from '../state/index.ts';
 import { openStorage } from '../storage/index.ts';
@@ -107,6 +107,7 @@ function runtimeState(config: Config, vms: VmPort, pods: PodService): RuntimeSta
     transport: vms.transport,
     template: vms.template(),
     pool: pods.pool(),
+    cloneMemory: { caisson: vms.memoryOf({}), [DENSE_HANDLER]: vms.memoryOf({ dense: true }) },
     config: config.vm,
   };
   const readiness = vms.readiness();

@@ -32,7 +32,7 @@ export interface CriServices {
   readonly containerFs?: () => Promise<FsUsage>;
   /** Caisson's own version, such as `0.1.0` */
   readonly version: string;
-  /** RuntimeClass handlers that RunPodSandbox takes; `''` and `caisson` if left out */
+  /** RuntimeClass handlers that RunPodSandbox takes; those of the pod service if left out */
   readonly runtimeHandlers?: readonly string[];
   /** none if left out */
   readonly features?: RuntimeFeatures;
@@ -45,8 +45,6 @@ export interface CriOptions extends CriServices {
   /** `ms` that running RPCs get when the server is disposed, 5000 if left out */
   readonly shutdownGraceMs?: number;
 }
-
-export const defaultRuntimeHandlers: readonly string[] = ['', 'caisson'];
 
 export const noFeatures: RuntimeFeatures = {
   recursiveReadOnlyMounts: false,

@@ -237,3 +237,7 @@ export interface PodService extends StreamService, AsyncDisposable {
   /** VMs that wait for pods. */
   pool(): PoolView;
 }
+
+/** The RuntimeClass handler of pods without volumes, whose VMs can share the template's memory. */
+export const DENSE_HANDLER = 'caisson-dense';
+export const RUNTIME_HANDLERS: readonly string[] = ['', 'caisson', DENSE_HANDLER];

@@ -4,10 +4,10 @@ import { together } from '../lib/async.ts';
 import { CaissonError, describeError, firstFailure } from '../lib/errors.ts';
 import { annotate, traced } from '../lib/trace.ts';
 import type { PodNetwork, PodNetworkRequest, PortMapping } from '../network/contracts.ts';
-import type { VmSize } from '../vm/contracts.ts';
+import type { VmSize, VmSpec } from '../vm/contracts.ts';
 import { parseBandwidth } from './bandwidth.ts';
 import type { PodContext } from './context.ts';
-import type { PodSandboxConfig } from './contracts.ts';
+import { DENSE_HANDLER, type PodSandboxConfig } from './contracts.ts';
 import { hostsFile, resolvConf } from './dns.ts';
 import { sandboxName } from './names.ts';
 import { nowNs, type SandboxRecord } from './records.ts';
@@ -33,7 +33,9 @@ export async function runSandbox(
   validateSandbox(config, handler);
   const pod: Pod = { config, handler, size: vmSize(asked(config), [], context.vms.sizes) };
   context.sandboxes.requireFree(sandboxName(config));
-  const spare = takeSpare();
+  // those that wait have copied their memory
+  const isPrivate = context.vms.memoryOf({ dense: pod.handler === DENSE_HANDLER }).kind === 'private';
+  const spare = isPrivate ? undefined : takeSpare();
   if (!spare) return await runIn(context, undefined, pod, signal);
   let ended = false;
   void spare.vm.exited.then(() => (ended = true));
@@ -108,7 +110,7 @@ async function build(
   context: PodContext,
   identity: ShellIdentity,
   spare: Shell | undefined,
-  { config, size: wanted }: Pod,
+  { config, handler, size: wanted }: Pod,
   undo: AsyncDisposableStack,
   signal: AbortSignal,
 ): Promise<Built> {
@@ -117,7 +119,7 @@ async function build(
   const { least } = context.vms.sizes;
   const { vm, agent, network } = spare
     ? { ...spare, network: await context.network.attach(request, spare.netns, signal) }
-    : await startShell(context, identity, request, undo, signal);
+    : await startShell(context, { ...identity, dense: handler === DENSE_HANDLER }, request, undo, signal);
   const [size] = await together(
     signal,
     (either) => traced('vm: grow', () => grow({ vm, agent }, least, wanted, either)),
@@ -128,7 +130,7 @@ async function build(
 
 async function startShell(
   context: PodContext,
-  identity: ShellIdentity,
+  identity: ShellIdentity & Pick<VmSpec, 'dense'>,
   request: PodNetworkRequest,
   undo: AsyncDisposableStack,
   signal: AbortSignal,

@@ -68,7 +68,7 @@ export async function makeGround(
 
 export async function startVm(
   context: PodContext,
-  identity: ShellIdentity & Pick<VmSpec, 'background'>,
+  identity: ShellIdentity & Pick<VmSpec, 'background' | 'dense'>,
   { netns, scratch }: Ground,
   undo: AsyncDisposableStack,
   signal: AbortSignal,
@@ -78,6 +78,7 @@ export async function startVm(
     cid: identity.cid,
     uid: identity.uid,
     background: identity.background ?? false,
+    dense: identity.dense ?? false,
     // the guest takes the MAC of the CNI interface over when it is configured
     network: { ...netns, mac: '02:00:00:00:00:01' },
     disks: [{ serial: SCRATCH_SERIAL, path: scratch.path, format: scratch.format, readOnly: false }],

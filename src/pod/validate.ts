@@ -1,6 +1,12 @@
 import { isIP } from 'node:net';
 import { CaissonError } from '../lib/errors.ts';
-import type { ContainerConfig, CriMount, NamespaceOption, PodSandboxConfig } from './contracts.ts';
+import {
+  RUNTIME_HANDLERS,
+  type ContainerConfig,
+  type CriMount,
+  type NamespaceOption,
+  type PodSandboxConfig,
+} from './contracts.ts';
 
 export type ValidSandboxConfig = PodSandboxConfig & { metadata: NonNullable<PodSandboxConfig['metadata']> };
 export type ValidContainerConfig = ContainerConfig & {
@@ -8,7 +14,6 @@ export type ValidContainerConfig = ContainerConfig & {
   image: NonNullable<ContainerConfig['image']>;
 };
 
-const HANDLERS = ['', 'caisson'];
 const MAX_HOSTNAME_BYTES = 64;
 
 const refuse = (field: string, why: string): never => {
@@ -20,10 +25,10 @@ export function validateSandbox(
   config: PodSandboxConfig,
   runtimeHandler: string,
 ): asserts config is ValidSandboxConfig {
-  if (!HANDLERS.includes(runtimeHandler)) {
+  if (!RUNTIME_HANDLERS.includes(runtimeHandler)) {
     refuse(
       'runtime_handler',
-      `${JSON.stringify(runtimeHandler)} is not a handler of this runtime (it has ${HANDLERS.map((name) => JSON.stringify(name)).join(', ')})`,
+      `${JSON.stringify(runtimeHandler)} is not a handler of this runtime (it has ${RUNTIME_HANDLERS.map((name) => JSON.stringify(name)).join(', ')})`,
     );
   }
   const { metadata } = config;

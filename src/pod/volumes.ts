@@ -3,6 +3,7 @@ import { CaissonError } from '../lib/errors.ts';
 import { traced } from '../lib/trace.ts';
 import type { Bind, VolumeShare } from '../storage/contracts.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
+import { DENSE_HANDLER } from './contracts.ts';
 import { loseVm } from './supervise.ts';
 
 const goesOn = new AbortController().signal;
@@ -17,6 +18,15 @@ export async function bindVolumes(
   signal: AbortSignal,
 ): Promise<void> {
   if (binds.length === 0) return;
+  if (context.sandboxes.get(sandboxId).runtimeHandler === DENSE_HANDLER) {
+    throw new CaissonError(
+      'failed_precondition',
+      `config.mounts: pods of handler ${DENSE_HANDLER} get nothing of the node`,
+      {
+        hint: 'run the pod with handler caisson',
+      },
+    );
+  }
   const share = await orAborted(requireShare(context, sandboxId, live), signal);
   await share.bind(containerId, binds);
 }

@@ -19,6 +19,8 @@ export interface VmSpec {
   readonly disks: readonly DiskSpec[];
   /** at low priority, until `hurry` */
   readonly background?: boolean;
+  /** it never gets volumes, so that its memory need not be shared with their server */
+  readonly dense?: boolean;
 }
 
 export interface DiskSpec {
@@ -98,6 +100,8 @@ export interface VmPort extends AsyncDisposable {
   readonly sizes: { readonly least: VmSize; readonly most: VmSize };
   /** Memory of the host that VMs may still take, `MiB`; negative when the reserve is being used up. */
   spareMemoryMib(): Promise<number>;
+  /** How a clone of this kind comes by its memory, and why. */
+  memoryOf(spec: Pick<VmSpec, 'dense'>): MemoryChoice;
   /** How pods start just now, and why: by cloning the template, or by booting. */
   template(): TemplateStatus;
   /** resolves when the accelerator has been chosen and the template made, or neither can be */
@@ -105,6 +109,12 @@ export interface VmPort extends AsyncDisposable {
 }
 
 export type Readiness = { readonly ready: true } | { readonly ready: false; readonly message: string };
+
+export interface MemoryChoice {
+  /** private: pages of the template until they are written, then the clone's own */
+  readonly kind: 'private' | 'copied';
+  readonly reason: string;
+}
 
 export interface TemplateStatus {
   readonly state: 'off' | 'being made' | 'ready' | 'failed';

@@ -1,5 +1,4 @@
 import { mkdir, readdir, readFile } from 'node:fs/promises';
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
 import { orAborted } from '../lib/async.ts';
@@ -10,12 +9,14 @@ import type { Logger } from '../lib/logger.ts';
 import { isRunning } from '../lib/processes.ts';
 import { chooseAccelerator, type AcceleratorChoice } from './accelerator.ts';
 import { bootMachine, type BootOptions } from './boot.ts';
-import { probeMemory, type Readiness, type VmPort, type VmSpec, type VsockTransport } from './contracts.ts';
+import { probeMemory, type Readiness, type VmPort, type VmSpec } from './contracts.ts';
 import { availableMemoryMib, machineShape } from './grow.ts';
 import { connectMachine, killAll, killStrays } from './machine.ts';
 import { cloneMachine } from './template/clone.ts';
 import { holdTemplate } from './template/holder.ts';
 import { templateHome, type KeeperOptions } from './template/keeper.ts';
+import { memoryOf } from './memory.ts';
+import { chooseTransport } from './vsock/transport.ts';
 
 export interface VmsOptions {
   readonly config: Config['vm'];
@@ -92,6 +93,7 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
   return {
     transport,
     sizes: shape,
+    memoryOf: (spec) => memoryOf(spec, transport),
     accelerator: () => chosen,
     readiness,
     template: () => template.status(),
@@ -149,11 +151,6 @@ async function discardUnfinished(home: string): Promise<void> {
     await killStrays(join(home, name));
     await removeTree(join(home, name));
   }
-}
-
-function chooseTransport(wanted: Config['vm']['transport']): VsockTransport {
-  if (wanted !== 'auto') return wanted;
-  return existsSync('/dev/vhost-vsock') ? 'vhost-vsock' : 'vhost-user-vsock';
 }
 
 async function readGuestInputs(directory: string): Promise<string> {

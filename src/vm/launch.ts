@@ -25,6 +25,8 @@ export interface LaunchOptions {
 
 /** How a VM comes up: by booting, by booting to be saved, or from what was saved. */
 export interface LaunchPlan extends Pick<MachineOptions, 'memory' | 'incoming' | 'vsock' | 'extraKernelArguments'> {
+  /** descriptors that QEMU gets behind the memory's */
+  readonly inherit?: readonly number[];
   /** from the stopped machine to one that is what the plan is for */
   readonly bringUp: (machine: Machine, signal: AbortSignal) => Promise<void>;
 }
@@ -107,13 +109,16 @@ async function startQemu(
       deviceDirectory: vmPaths(directory).devices,
       devices,
       logFile: vmPaths(directory).qemuLog,
-      inherit: plan.memory === 'anonymous' ? [] : [plan.memory.fd],
+      inherit: [...(plan.memory === 'anonymous' ? [] : [plan.memory.fd]), ...(plan.inherit ?? [])],
     },
   );
 }
 
-/** The first descriptor behind the standard ones is the first inherited one. */
-const inherited = (memory: LaunchPlan['memory']): LaunchPlan['memory'] => (memory === 'anonymous' ? memory : { fd: 3 });
+/** The descriptor behind the standard ones. */
+export const FIRST_INHERITED = 3;
+
+const inherited = (memory: LaunchPlan['memory']): LaunchPlan['memory'] =>
+  memory === 'anonymous' ? memory : { ...memory, fd: FIRST_INHERITED };
 
 async function startVsockHelper(
   spec: VmSpec,

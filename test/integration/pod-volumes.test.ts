@@ -193,6 +193,15 @@ describe('volumes of a pod', { skip }, () => {
       await assert.rejects(pods.create(pod, 'refused', ['true'], { mounts: [mount] }), message);
   });
 
+  it('are refused in a dense pod, whose memory nobody may share', async () => {
+    const dense = await pods.runPod(daemon, 'dense', {}, 'caisson-dense');
+    const mounts = [{ container_path: '/data', host_path: await directory('dense') }];
+    await assert.rejects(pods.create(dense, 'refused', ['true'], { mounts }), /FAILED_PRECONDITION.*caisson-dense/);
+    const id = await pods.createAndStart(dense, 'plain', ['sleep', '100000']);
+    assert.equal((await pods.exec(daemon, id, ['true'])).exitCode, 0);
+    await daemon.cri.runtime.RemovePodSandbox({ pod_sandbox_id: dense.id });
+  });
+
   it('leave nothing when the pod goes', async () => {
     const data = await directory('last');
     await start('last', [{ container_path: '/data', host_path: data }]);

@@ -34,9 +34,14 @@ export interface TestPod {
   readonly daemon: PodsDaemon;
 }
 
-export async function runPod(daemon: PodsDaemon, name: string, overrides: PodSandboxConfig = {}): Promise<TestPod> {
+export async function runPod(
+  daemon: PodsDaemon,
+  name: string,
+  overrides: PodSandboxConfig = {},
+  runtime_handler = '',
+): Promise<TestPod> {
   const config = sandboxConfig(daemon, name, overrides);
-  const { pod_sandbox_id: id } = await daemon.cri.runtime.RunPodSandbox({ config });
+  const { pod_sandbox_id: id } = await daemon.cri.runtime.RunPodSandbox({ config, runtime_handler });
   return { id, config, daemon };
 }
 

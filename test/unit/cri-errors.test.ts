@@ -20,7 +20,7 @@ const malformed: [(cri: CriConnection) => Promise<unknown>, string][] = [
   ]),
   [
     ({ runtime }) => runtime.RunPodSandbox({ config: { metadata: named }, runtime_handler: 'runc' }),
-    'RunPodSandbox: runtime_handler "runc" is none of "", "caisson"',
+    'RunPodSandbox: runtime_handler "runc" is none of "", "caisson", "caisson-dense"',
   ],
   [({ runtime }) => runtime.StopPodSandbox(), 'StopPodSandbox: pod_sandbox_id is empty'],
   [({ runtime }) => runtime.RemovePodSandbox(), 'RemovePodSandbox: pod_sandbox_id is empty'],

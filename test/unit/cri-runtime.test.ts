@@ -28,6 +28,7 @@ test('Status reports both conditions, the handlers and what works', async () => 
   assert.deepEqual(status.runtime_handlers, [
     { name: '', features },
     { name: 'caisson', features },
+    { name: 'caisson-dense', features },
   ]);
   assert.equal(status.features?.supplemental_groups_policy, true);
   assert.deepEqual(JSON.parse(status.info['info'] ?? ''), { version: '0.1.0', accelerator: 'tcg' });

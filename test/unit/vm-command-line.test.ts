@@ -43,10 +43,17 @@ describe("QEMU's command line", () => {
     ]);
     assert.ok(args.includes('-nodefaults') && args.includes('-no-user-config') && args.includes('-S'));
     assert.match(after(args, '-object')[0] ?? '', /^memory-backend-memfd,.*share=on$/);
-    assert.match(
-      after(commandLine({ ...options, memory: { fd: 3 } }), '-object')[0] ?? '',
-      /mem-path=\/proc\/self\/fd\/3$/,
-    );
+    const file = (isPrivate: boolean): string =>
+      after(commandLine({ ...options, memory: { fd: 3, isPrivate } }), '-object')[0] ?? '';
+    assert.match(file(false), /,share=on,mem-path=\/proc\/self\/fd\/3$/);
+    assert.match(file(true), /,share=off,readonly=on,rom=off,mem-path=\/proc\/self\/fd\/3$/);
+  });
+
+  it('tells the agent to ask for a privileged port where every user could dial it', () => {
+    const words = (transport: 'vhost-vsock' | 'vhost-user-vsock'): string =>
+      after(commandLine({ ...options, transport }), '-append')[0] ?? '';
+    assert.match(words('vhost-vsock'), / caisson\.privileged /);
+    assert.doesNotMatch(words('vhost-user-vsock'), /caisson\.privileged/);
   });
 
   it('has the vsock device at once, later or not at all', () => {

@@ -1,4 +1,3 @@
-import type { TestDaemon } from '../support/daemon.ts';
 import { runPod, type TestPod } from '../support/pods.ts';
 
 /** What was measured, in the order of measuring. */
@@ -11,5 +10,5 @@ export async function timed<T>(times: Timings, what: string, body: () => Promise
   return result;
 }
 
-export const runDense = (daemon: TestDaemon, name: string): Promise<TestPod> =>
+export const runDense = (daemon: TestPod['daemon'], name: string): Promise<TestPod> =>
   runPod(daemon, name, {}, 'caisson-dense');

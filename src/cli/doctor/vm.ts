@@ -3,6 +3,9 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { Config } from '../../config/schema.ts';
 import { exists, ignoreMissing, readFileIfExists } from '../../lib/files.ts';
+import { DENSE_HANDLER } from '../../pod/contracts.ts';
+import { memoryOf } from '../../vm/memory.ts';
+import { chooseTransport } from '../../vm/vsock/transport.ts';
 import { templateHome } from '../../vm/template/keeper.ts';
 import { probeMemory } from '../../vm/contracts.ts';
 import { fail, findProgram, ok, programCheck, SETUP, versionText, warn } from './check.ts';
@@ -19,6 +22,7 @@ export const vmChecks: readonly Check[] = [
   { name: 'vsock', why: 'the daemon reaches the agent in the VM through it', find: findVsock },
   { name: 'guest image', why: 'every VM boots its kernel and root', find: findGuestImage },
   { name: 'template', why: 'a pod that is its clone starts in a fraction of a boot', find: findTemplate },
+  { name: 'clone memory', why: 'a pod without volumes can share the memory of the template', find: findMemory },
   programCheck('qemu-img', "makes the pods' writable disks"),
   programCheck('mkfs.erofs', 'turns image layers into read-only disks', EROFS_LEAST, ['-V']),
   programCheck('skopeo', 'pulls images'),
@@ -82,6 +86,14 @@ async function findTemplate({ vm }: Config): Promise<Finding> {
   const made = (await readdir(home).catch(ignoreMissing([]))).filter((name) => !name.includes('.new-'));
   if (made.length === 0) return warn('none yet: pods boot until the daemon has made it', 'caisson template build');
   return ok(`${home} (${vm.vcpus} vCPU, ${vm.memory_mib} MiB; other sizes boot)`);
+}
+
+/** Nothing to mend: it says what a pod costs here, and why. */
+async function findMemory({ vm }: Config): Promise<Finding> {
+  const transport = chooseTransport(vm.transport);
+  const [usual, dense] = [memoryOf({}, transport), memoryOf({ dense: true }, transport)];
+  if (usual.kind === dense.kind) return ok(`${usual.kind}: ${dense.reason}`);
+  return ok(`${usual.kind}: ${usual.reason}; ${dense.kind} for handler ${DENSE_HANDLER}: ${dense.reason}`);
 }
 
 const manifestSchema = z.object({ kernelRelease: z.string() });

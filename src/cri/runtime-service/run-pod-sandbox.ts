@@ -1,13 +1,14 @@
 import type { RunPodSandboxRequest__Output } from '../../../proto/generated/runtime/runtime/v1/RunPodSandboxRequest.ts';
 import type { RunPodSandboxResponse } from '../../../proto/generated/runtime/runtime/v1/RunPodSandboxResponse.ts';
-import { type CriServices, defaultRuntimeHandlers } from '../options.ts';
+import { RUNTIME_HANDLERS } from '../../pod/contracts.ts';
+import type { CriServices } from '../options.ts';
 import { malformed, requireMessage, requireText } from '../require.ts';
 import type { Rpc } from '../unary.ts';
 
 export function runPodSandbox(
   services: Pick<CriServices, 'pods' | 'runtimeHandlers'>,
 ): Rpc<RunPodSandboxRequest__Output, RunPodSandboxResponse> {
-  const known = services.runtimeHandlers ?? defaultRuntimeHandlers;
+  const known = services.runtimeHandlers ?? RUNTIME_HANDLERS;
   return async (request, context) => {
     const config = requireMessage(context, 'config', request.config);
     const metadata = requireMessage(context, 'config.metadata', config.metadata);

@@ -2,12 +2,13 @@ import type { RuntimeCondition } from '../../../proto/generated/runtime/runtime/
 import type { StatusRequest__Output } from '../../../proto/generated/runtime/runtime/v1/StatusRequest.ts';
 import type { StatusResponse } from '../../../proto/generated/runtime/runtime/v1/StatusResponse.ts';
 import type { NetworkStatus } from '../../network/contracts.ts';
-import { type CriServices, defaultRuntimeHandlers, noFeatures, type RuntimeState } from '../options.ts';
+import { RUNTIME_HANDLERS } from '../../pod/contracts.ts';
+import { type CriServices, noFeatures, type RuntimeState } from '../options.ts';
 import type { Rpc } from '../unary.ts';
 import { verboseInfo } from './messages.ts';
 
 export function status(services: CriServices): Rpc<StatusRequest__Output, StatusResponse> {
-  const handlers = services.runtimeHandlers ?? defaultRuntimeHandlers;
+  const handlers = services.runtimeHandlers ?? RUNTIME_HANDLERS;
   const features = services.features ?? noFeatures;
   return (request) => {
     const runtime = services.runtime();

@@ -6,6 +6,13 @@ export interface MachineShape {
   readonly most: VmSize;
 }
 
+/** Where the guest's memory is: an inherited descriptor, so that nothing but QEMU keeps the memory alive. */
+export interface MemoryFile {
+  readonly fd: number;
+  /** the file is only read: a page that is written becomes the VM's own */
+  readonly isPrivate: boolean;
+}
+
 export interface MachineOptions {
   readonly spec: VmSpec;
   readonly shape: MachineShape;
@@ -16,8 +23,7 @@ export interface MachineOptions {
   /** QEMU's `-cpu` */
   readonly cpuModel: string;
   readonly transport: VsockTransport;
-  /** where the guest's memory is; a descriptor is inherited, so that nothing but QEMU keeps the memory alive */
-  readonly memory: 'anonymous' | { readonly fd: number };
+  readonly memory: 'anonymous' | MemoryFile;
   /** waits for the state of another VM of the same shape instead of booting */
   readonly incoming: boolean;
   /** a vhost-user device cannot be part of a saved state: such VMs get it plugged in when they run */
@@ -71,6 +77,12 @@ export function kernelArguments(accelerator: Accelerator): string {
   return [...KERNEL_ARGUMENTS, ...(accelerator === 'tcg' ? ['mitigations=off'] : [])].join(' ');
 }
 
+function agentArguments({ shape, transport, extraKernelArguments }: MachineOptions): string[] {
+  // any user of the host can dial through the kernel's vsock, so there the agent asks for a privileged port
+  const access = transport === 'vhost-vsock' ? ['caisson.privileged'] : [];
+  return [`maxcpus=${shape.least.vcpus}`, ...access, ...extraKernelArguments];
+}
+
 /** Everything behind the program's name. The VM starts stopped, so that nobody misses its first words. */
 export function commandLine(options: MachineOptions): string[] {
   const { spec, shape, directory, guestImage } = options;
@@ -87,10 +99,7 @@ export function commandLine(options: MachineOptions): string[] {
     ...['-m', `${least.memoryMib}M,maxmem=${most.memoryMib}M`],
     ...['-object', memory(options)],
     ...['-kernel', `${guestImage}/kernel`, '-initrd', `${guestImage}/initramfs`],
-    ...[
-      '-append',
-      [kernelArguments(options.accelerator), `maxcpus=${least.vcpus}`, ...options.extraKernelArguments].join(' '),
-    ],
+    ...['-append', [kernelArguments(options.accelerator), ...agentArguments(options)].join(' ')],
     ...(options.incoming ? ['-incoming', 'defer'] : []),
     ...['-chardev', `socket,id=qmp,path=${quote(socket.qmp)},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'],
     ...['-device', 'virtio-serial-pci,id=serial0'],
@@ -117,11 +126,12 @@ export function commandLine(options: MachineOptions): string[] {
   ];
 }
 
-/** Shared, because vhost-user devices read and write the guest's memory. */
+/** Shared, unless no vhost-user device will ever read and write the guest's memory. */
 function memory({ shape, memory: where }: MachineOptions): string {
   const size = `${shape.least.memoryMib}M`;
   if (where === 'anonymous') return `memory-backend-memfd,id=ram,size=${size},share=on`;
-  return `memory-backend-file,id=ram,size=${size},share=on,mem-path=/proc/self/fd/${where.fd}`;
+  const sharing = where.isPrivate ? 'share=off,readonly=on,rom=off' : 'share=on';
+  return `memory-backend-file,id=ram,size=${size},${sharing},mem-path=/proc/self/fd/${where.fd}`;
 }
 
 function network({ network: net }: VmSpec): string[] {

@@ -8,16 +8,10 @@ import type { VmSpec } from '../contracts.ts';
 import { launchMachine, type LaunchOptions } from '../launch.ts';
 import type { Machine } from '../machine.ts';
 import { vmPaths } from '../qemu/command-line.ts';
+import { templateFiles } from './files.ts';
 
 /** Printed by the agent of a template when it listens and has given back what it can. */
 const SETTLED_MARK = 'caisson-agent: settled';
-
-/** A saved VM: `ram` (sparse), `state` (QEMU's devices), and `seal`, written last, with the digest of both. */
-export const templateFiles = (directory: string) => ({
-  ram: `${directory}/ram`,
-  state: `${directory}/state`,
-  seal: `${directory}/seal.json`,
-});
 
 /** Boots a VM of this shape to a listening agent, stops it and saves memory and devices into `directory`. */
 export async function buildTemplate(
@@ -40,12 +34,19 @@ export async function buildTemplate(
     await run('cp', ['--sparse=always', vmPaths(vmDirectory).savedState, files.state], { signal: startSignal });
     await run('cp', ['--sparse=always', `/proc/${process.pid}/fd/${memory.fd}`, files.ram], { signal: startSignal });
   };
-  const plan = { memory, incoming: false, vsock: 'none', extraKernelArguments: ['caisson.template'], bringUp } as const;
+  const ram = { fd: memory.fd, isPrivate: false };
+  const plan = {
+    memory: ram,
+    incoming: false,
+    vsock: 'none',
+    extraKernelArguments: ['caisson.template'],
+    bringUp,
+  } as const;
   const machine = await launchMachine(spec, vmDirectory, options, plan, signal);
   await machine[Symbol.asyncDispose]();
-  // the VMs' users read the devices' state; the memory is copied for them
+  // QEMU opens them as the VMs' users
   await chmod(files.state, 0o644);
-  await chmod(files.ram, 0o600);
+  await chmod(files.ram, 0o644);
 }
 
 /** The memory stays where it is: only what is not in the memory file is written. */

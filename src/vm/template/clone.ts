@@ -1,14 +1,16 @@
 import { fchmodSync, fchownSync } from 'node:fs';
 import { orAborted } from '../../lib/async.ts';
 import { run } from '../../lib/exec.ts';
-import { createMemfd } from '../../lib/memfd.ts';
+import { createMemfd, type Memfd } from '../../lib/memfd.ts';
 import { traced } from '../../lib/trace.ts';
 import { LOW_PRIORITY, NORMAL_PRIORITY } from '../../lib/processes.ts';
 import type { VmSpec } from '../contracts.ts';
-import { launchMachine, type LaunchOptions } from '../launch.ts';
+import { FIRST_INHERITED, launchMachine, type LaunchOptions } from '../launch.ts';
 import type { Machine } from '../machine.ts';
+import { memoryOf } from '../memory.ts';
 import { vmPaths, VSOCK_PORT } from '../qemu/command-line.ts';
-import { ignoreSharedMemory, migrated, templateFiles } from './build.ts';
+import { ignoreSharedMemory, migrated } from './build.ts';
+import { openTemplate } from './files.ts';
 
 /**
  * A VM that goes on where the template in `templateDirectory` was stopped, with memory of its own. Returns when its
@@ -21,30 +23,46 @@ export async function cloneMachine(
   options: LaunchOptions,
   signal: AbortSignal,
 ): Promise<Machine> {
-  const template = templateFiles(templateDirectory);
-  using memory = createMemfd(`caisson-${spec.sandboxId.slice(0, 13)}`);
-  const copy = ['cp', '--sparse=always', template.ram, `/proc/${process.pid}/fd/${memory.fd}`];
-  await run('nice', ['-n', String(spec.background ? LOW_PRIORITY : NORMAL_PRIORITY), ...copy], {
-    signal,
-    phase: 'vm: copy RAM',
-  });
-  // QEMU opens it as the VM's user, through /proc/self/fd
-  fchownSync(memory.fd, spec.uid, spec.uid);
-  fchmodSync(memory.fd, 0o600);
+  await using template = await openTemplate(templateDirectory);
+  const { kind } = memoryOf(spec, options.transport);
+  using copy = kind === 'copied' ? await copyMemory(spec, template.ram.fd, signal) : undefined;
   const bringUp = async (machine: Machine, startSignal: AbortSignal): Promise<void> => {
     await ignoreSharedMemory(machine);
     const loaded = orAborted(migrated(machine), startSignal);
-    await traced('vm: load state', () =>
-      Promise.all([machine.qmp.execute('migrate-incoming', { uri: `file:${template.state}` }), loaded]),
-    );
+    const uri = `file:/proc/self/fd/${FIRST_INHERITED + 1}`;
+    await traced('vm: load state', () => Promise.all([machine.qmp.execute('migrate-incoming', { uri }), loaded]));
     await machine.qmp.execute('cont');
     await traced('vm: plug vsock', () => plugVsock(machine, options, spec));
     await traced('vm: dial agent', () => machine.untilDialled(startSignal));
     for (const disk of spec.disks) await traced('vm: plug disk', () => machine.attachDisk(disk, startSignal));
   };
-  const plan = { memory, incoming: true, vsock: 'plugged later', extraKernelArguments: [], bringUp } as const;
+  const plan = {
+    memory: { fd: copy?.fd ?? template.ram.fd, isPrivate: kind === 'private' },
+    inherit: [template.state.fd],
+    incoming: true,
+    vsock: 'plugged later',
+    extraKernelArguments: [],
+    bringUp,
+  } as const;
   // the disks come by plugging, so that every VM has the template's shape
   return await launchMachine({ ...spec, disks: [] }, directory, options, plan, signal);
+}
+
+async function copyMemory({ sandboxId, uid, background }: VmSpec, ram: number, signal: AbortSignal): Promise<Memfd> {
+  const memory = createMemfd(`caisson-${sandboxId.slice(0, 13)}`);
+  try {
+    const [from, to] = [ram, memory.fd].map((fd) => `/proc/${process.pid}/fd/${fd}`) as [string, string];
+    const priority = String(background ? LOW_PRIORITY : NORMAL_PRIORITY);
+    const copy = ['-n', priority, 'cp', '--sparse=always', from, to];
+    await run('nice', copy, { signal, phase: 'vm: copy RAM' });
+    // QEMU opens it as the VM's user, through /proc/self/fd
+    fchownSync(memory.fd, uid, uid);
+    fchmodSync(memory.fd, 0o600);
+    return memory;
+  } catch (error) {
+    memory[Symbol.dispose]();
+    throw error;
+  }
 }
 
 async function plugVsock({ qmp, directory }: Machine, { transport }: LaunchOptions, spec: VmSpec): Promise<void> {

@@ -9,10 +9,11 @@ import { readFileIfExists, removeTree, writeFileAtomic } from '../../lib/files.t
 import type { Logger } from '../../lib/logger.ts';
 import { startTicks } from '../../lib/processes.ts';
 import type { VmSpec } from '../contracts.ts';
-import type { LaunchOptions } from '../launch.ts';
+import { FIRST_INHERITED, type LaunchOptions } from '../launch.ts';
 import { commandLine } from '../qemu/command-line.ts';
-import { buildTemplate, templateFiles } from './build.ts';
+import { buildTemplate } from './build.ts';
 import { cloneMachine } from './clone.ts';
+import { templateFiles } from './files.ts';
 
 export interface Template {
   readonly directory: string;
@@ -93,7 +94,7 @@ async function identityOf(options: KeeperOptions): Promise<string> {
     ...launch,
     spec: { ...spec(options, 0), sandboxId: 'shape', uid: 0, cid: 0 },
     directory: '/shape',
-    memory: { fd: 3 },
+    memory: { fd: FIRST_INHERITED, isPrivate: false },
     incoming: true,
     vsock: 'plugged later',
     extraKernelArguments: [],
