@@ -8,7 +8,7 @@ import { note, print } from './output.ts';
 import { loadBusybox, makePrivatePlace } from './private-place.ts';
 
 const IMAGE = 'caisson.bench/busybox:latest';
-const SETTLE_MS = 120_000;
+const SETTLE_MS = 300_000;
 const POLL_MS = 100;
 
 /** Runs `count` pods, one after the other, after one that does not count, and prints the phases of each request. */
@@ -50,14 +50,18 @@ interface Background {
 
 /** What the daemon does in the background, as making a template or filling the pool, would be measured with the pods. */
 async function settled({ runtime }: CriConnection, signal: AbortSignal): Promise<void> {
+  let reason = '';
   for (const deadline = Date.now() + SETTLE_MS; Date.now() < deadline;) {
     const { info } = await runtime.Status({ verbose: true }, { signal });
     const { template, pool } = JSON.parse(info['info'] ?? '{}') as Background;
-    if (pool.reason !== '') throw new CaissonError('failed_precondition', `the pool is not filled: ${pool.reason}`);
     if (template.state !== 'being made' && pool.ready >= pool.size) return;
+    reason = pool.reason;
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
   }
-  throw new CaissonError('deadline_exceeded', `template and pool were not ready within ${SETTLE_MS / 1000} s`);
+  throw new CaissonError(
+    'deadline_exceeded',
+    `template and pool were not ready within ${SETTLE_MS / 1000} s: ${reason}`,
+  );
 }
 
 async function livePod({ runtime }: CriConnection, logs: string, name: string, signal: AbortSignal): Promise<void> {

@@ -1,5 +1,5 @@
 /**
- * Caisson beside containerd with runc, on this machine: `npm run bench -- [--quick] [--pods N] [--json FILE]`.
+ * Caisson beside containerd with runc, on this machine: `npm run bench -- [--quick] [--pairs N] [--pods N] [--json FILE]`.
  * Both are started for it and gone afterwards, as is everything they made, also after Ctrl-C.
  */
 import { writeFile } from 'node:fs/promises';
@@ -17,7 +17,7 @@ import { measurePairs } from './pairs.ts';
 import { planOf, type Plan } from './plan.ts';
 import { makeReport, reportLines, type PairSet, type Results } from './report.ts';
 
-const USAGE = 'usage: npm run bench -- [--quick] [--pods N] [--json FILE]';
+const USAGE = 'usage: npm run bench -- [--quick] [--pairs N] [--pods N] [--json FILE]';
 
 const interrupted = new AbortController();
 // for good: what starts programs (execa) ends this process at a signal that nobody listens to
@@ -44,10 +44,15 @@ async function main(signal: AbortSignal): Promise<number> {
 function readArguments(): { readonly plan: Plan; readonly json: string | undefined } {
   try {
     const { values } = parseArgs({
-      options: { quick: { type: 'boolean', default: false }, pods: { type: 'string' }, json: { type: 'string' } },
+      options: {
+        quick: { type: 'boolean', default: false },
+        pairs: { type: 'string' },
+        pods: { type: 'string' },
+        json: { type: 'string' },
+      },
     });
     const json = values.json === undefined ? undefined : resolve(values.json);
-    return { plan: planOf(values.quick, values.pods), json };
+    return { plan: planOf(values.quick, values), json };
   } catch (error) {
     throw new CaissonError('invalid_argument', error instanceof Error ? error.message : String(error), { hint: USAGE });
   }

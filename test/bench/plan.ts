@@ -24,11 +24,29 @@ const QUICK: Plan = {
   boot: { cold: 1, clones: 1 },
 };
 
-/** `pods`: idle pods, instead of the plan's. Throws `invalid_argument` when that is not a number of pods. */
-export function planOf(quick: boolean, pods: string | undefined): Plan {
+/** Instead of the plan's own numbers. */
+export interface PlanOverrides {
+  /** idle pods */
+  readonly pods?: string | undefined;
+  /** of one pod at a time; no more of many at once */
+  readonly pairs?: string | undefined;
+}
+
+/** Throws `invalid_argument` when an override is not a number. */
+export function planOf(quick: boolean, overrides: PlanOverrides): Plan {
   const plan = quick ? QUICK : FULL;
-  if (pods === undefined) return plan;
-  if (!/^[1-9]\d{0,3}$/.test(pods))
-    throw new CaissonError('invalid_argument', `--pods: ${pods} is not a number from 1 to 9999`);
-  return { ...plan, idle: { ...plan.idle, pods: Number(pods) } };
+  const pods = numberOf('--pods', overrides.pods, plan.idle.pods);
+  const pairs = numberOf('--pairs', overrides.pairs, plan.serial.pairs);
+  return {
+    ...plan,
+    serial: { ...plan.serial, pairs },
+    parallel: { ...plan.parallel, pairs: Math.min(pairs, plan.parallel.pairs) },
+    idle: { ...plan.idle, pods },
+  };
+}
+
+function numberOf(option: string, text: string | undefined, otherwise: number): number {
+  if (text === undefined) return otherwise;
+  if (/^[1-9]\d{0,3}$/.test(text)) return Number(text);
+  throw new CaissonError('invalid_argument', `${option}: ${text} is not a number from 1 to 9999`);
 }

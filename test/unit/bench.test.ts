@@ -63,8 +63,9 @@ describe('the benchmark', () => {
   });
 
   it('refuses numbers of pods that are none', () => {
-    assert.equal(planOf(true, '5').idle.pods, 5);
-    for (const pods of ['0', '-1', 'x', '1e3', '']) assert.throws(() => planOf(false, pods), /--pods/);
+    assert.equal(planOf(true, { pods: '5' }).idle.pods, 5);
+    assert.deepEqual(planOf(false, { pairs: '2' }).parallel.pairs, 2);
+    for (const pods of ['0', '-1', 'x', '1e3', '']) assert.throws(() => planOf(false, { pods }), /--pods/);
   });
 
   it('reports medians and ratios under the names of the operations', () => {
