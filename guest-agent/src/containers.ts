@@ -1,5 +1,6 @@
 import { readFile, mkdir, writeFile } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
+import { withBlockDevices, type BlockDeviceRequest } from './block-devices.ts';
 import { cgroupCounters, cgroupProcesses, killCgroup } from './cgroup.ts';
 import { crunDelete, crunUpdate, launch, type ProcessStreams } from './crun.ts';
 import { readerOf } from './descriptor.ts';
@@ -70,6 +71,7 @@ export interface CreateRequest {
   readonly stdin: boolean;
   readonly volumes: readonly VolumeRequest[];
   readonly stdinOnce: boolean;
+  readonly blockDevices: readonly BlockDeviceRequest[];
 }
 
 export async function createContainer(request: CreateRequest): Promise<ResolvedUser> {
@@ -81,7 +83,8 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
     const rootfs = await mountRootfs(id, request.layerSerials);
     const user = await resolveUser(rootfs, request.user);
     const sources = await prepareVolumes(id, request.volumes);
-    const spec = placeInGuest(parseSpec(request.ociSpec), rootfs, user, sources);
+    const parsed = await withBlockDevices(parseSpec(request.ociSpec), request.blockDevices);
+    const spec = placeInGuest(parsed, rootfs, user, sources);
     await writeFile(containerPaths(id).spec, JSON.stringify(spec));
     const { promise: exited, resolve: resolveExit } = Promise.withResolvers<ExitReport>();
     const output = new ContainerOutput();
@@ -102,7 +105,7 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
     });
     return user;
   } catch (error) {
-    releaseVolumes(id);
+    await releaseVolumes(id);
     await unmountRootfs(id);
     throw error;
   }
@@ -160,7 +163,7 @@ async function finish(container: Container, { code, signal }: ProcessEnd): Promi
   container.output.finish();
   if (container.terminal === undefined) container.input?.end();
   // the host can let go of its volumes as soon as it hears of the end
-  releaseVolumes(container.id);
+  await releaseVolumes(container.id);
   const finishedAtNs = BigInt(Date.now()) * 1_000_000n;
   container.exit = { code, signal, finishedAtNs, oomKilled: oomKills > 0 && code !== 0 };
   container.resolveExit(container.exit);
@@ -207,7 +210,7 @@ export async function removeContainer(id: string): Promise<void> {
     await crunDelete(id);
   }
   container.output.close();
-  releaseVolumes(id);
+  await releaseVolumes(id);
   await unmountRootfs(id);
   forgetWritten(`${containerPaths(id).writable}/upper`);
   containers.delete(id);

@@ -3,6 +3,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { withTimeout } from '../../src/lib/async.ts';
 import { isErrno } from '../../src/lib/errors.ts';
 
+const CLASS = '/sys/class/block';
 const HOTPLUG_TIMEOUT_MS = 20_000;
 
 /** `/dev/<name>` of the disk with this serial; waits for it to be plugged in. */
@@ -20,7 +21,8 @@ export async function findDisk(serial: string): Promise<string> {
 }
 
 async function scan(serial: string): Promise<string | undefined> {
-  for (const name of await readdir('/sys/block')) {
+  // not /sys/block: its link comes a moment after the node in /dev, whose event we have then had in vain
+  for (const name of await readdir(CLASS)) {
     if ((await readSerial(name)) === serial) return `/dev/${name}`;
   }
   return undefined;
@@ -29,7 +31,7 @@ async function scan(serial: string): Promise<string | undefined> {
 /** The unit serial number, SCSI's vital product data page 0x80, behind its 4 bytes of header. */
 async function readSerial(name: string): Promise<string | undefined> {
   try {
-    return (await readFile(`/sys/block/${name}/device/vpd_pg80`)).subarray(4).toString('latin1').trim();
+    return (await readFile(`${CLASS}/${name}/device/vpd_pg80`)).subarray(4).toString('latin1').trim();
   } catch (error) {
     // other kinds of disk have no such page, and a disk just found may have no answer yet
     if (isErrno(error, 'ENOENT') || isErrno(error, 'EINVAL') || isErrno(error, 'EIO')) return undefined;

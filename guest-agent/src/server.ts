@@ -21,7 +21,7 @@ import { onlineProcessors } from './processors.ts';
 import { configureSandbox, isConfigured, prepareSandbox } from './sandbox.ts';
 import { readStats } from './stats/index.ts';
 import { streaming, wrongStart } from './stream-call.ts';
-import type { VolumeRequest } from './volumes.ts';
+import { syncVolume, type VolumeRequest } from './volumes.ts';
 
 export const AGENT_VERSION = '0.1.0';
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
@@ -84,6 +84,7 @@ const handlers: AgentHandlers = {
       stdin: request.stdin,
       volumes: request.volumes.map(volumeRequest),
       stdinOnce: request.stdin_once,
+      blockDevices: request.block_devices,
     });
     return { user: { uid: resolved.uid, gid: resolved.gid, supplemental_groups: [...resolved.supplementalGroups] } };
   }),
@@ -95,6 +96,11 @@ const handlers: AgentHandlers = {
   })),
 
   WaitContainer: unary(async (request) => ({ exit: exitMessage(await containers.getContainer(request.id).exited) })),
+
+  SyncVolume: unary(async ({ container_id, volume }) => {
+    await syncVolume(container_id, volume?.number ?? 0, volume?.data ?? '');
+    return {};
+  }),
 
   RemoveContainer: unary(async (request) => {
     await containers.removeContainer(request.id);
@@ -169,7 +175,12 @@ const handlers: AgentHandlers = {
   }),
 };
 
-function volumeRequest({ source, kind, shared, image }: Volume__Output): VolumeRequest {
+function volumeRequest({ source, kind, shared, image, memory, mirrored }: Volume__Output): VolumeRequest {
+  if (kind === 'mirrored' && mirrored) return { source, kind, ...mirrored };
+  if (kind === 'memory' && memory) {
+    const { key, size_bytes: sizeBytes, mode, uid, gid, sub_path: subPath } = memory;
+    return { source, kind, key, sizeBytes, mode, uid, gid, subPath };
+  }
   if (kind === 'image' && image) return { source, kind, layerSerials: image.layer_serials, subPath: image.sub_path };
   if (kind === 'shared' && shared !== undefined) return { source, kind, number: shared };
   throw new CaissonError('unimplemented', 'this guest image is older than the daemon: it does not know such volumes', {

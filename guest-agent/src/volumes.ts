@@ -1,51 +1,99 @@
-import { mkdir, realpath, stat } from 'node:fs/promises';
+import { mkdir, open, realpath, stat, type FileHandle } from 'node:fs/promises';
+import { constants } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CaissonError, isErrno } from '../../src/lib/errors.ts';
+import { removeTree } from '../../src/lib/files.ts';
+import { makeMirror, syncMirror, type Mirror } from './mirror.ts';
 import { mount, mountFlags, unmount } from './native.ts';
 import { paths } from './paths.ts';
 import { mountLayer } from './rootfs.ts';
 
 export type VolumeRequest =
   | { readonly source: string; readonly kind: 'shared'; readonly number: number }
-  | {
-      readonly source: string;
-      readonly kind: 'image';
-      readonly layerSerials: readonly string[];
-      readonly subPath: string;
-    };
+  | { readonly source: string; readonly kind: 'mirrored'; readonly number: number; readonly data: string }
+  | ({ readonly source: string; readonly kind: 'memory' } & MemoryRequest)
+  | ({ readonly source: string; readonly kind: 'image' } & ImageRequest);
+
+interface MemoryRequest {
+  readonly key: string;
+  /** decimal; 0: as much as there is */
+  readonly sizeBytes: string;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly subPath: string;
+}
+
+interface ImageRequest {
+  readonly layerSerials: readonly string[];
+  readonly subPath: string;
+}
 
 /** As src/vm plugs it in. */
 const SHARE_TAG = 'caisson';
 const PLUG_TIMEOUT_MS = 20_000;
 const PLUG_POLL_MS = 10;
 
+/** Of one container: its part of the share, copies of it, and mounts of parts of memory volumes. */
+const placesOf = (id: string) => ({
+  shared: `${paths.volumes}/${id}`,
+  mirrors: `${paths.mirrors}/${id}`,
+  parts: `${paths.parts}/${id}`,
+});
+
+const mirrors = new Map<string, Map<number, Mirror>>();
+const parts = new Map<string, string[]>();
+
 /** Makes the volumes of a container mountable; returns the path that stands behind each source. */
 export async function prepareVolumes(id: string, requests: readonly VolumeRequest[]): Promise<Map<string, string>> {
   const sources = new Map<string, string>();
-  for (const request of requests) {
-    sources.set(
-      request.source,
-      request.kind === 'image' ? await imageVolume(request) : await sharedVolume(id, request.number),
-    );
-  }
+  for (const request of requests) sources.set(request.source, await prepare(id, request));
   return sources;
+}
+
+function prepare(id: string, request: VolumeRequest): Promise<string> {
+  if (request.kind === 'shared') return sharedVolume(id, request.number);
+  if (request.kind === 'mirrored') return mirroredVolume(id, request.number, request.data);
+  return request.kind === 'memory' ? memoryVolume(id, request) : imageVolume(request);
 }
 
 /**
  * The container's files of the share are a mount of their own, with mounts for its directories: without them the guest
  * forgets the files, and the host can let go of them. Containers that still run keep what they have.
  */
-export function releaseVolumes(id: string): void {
-  unmount(`${paths.volumes}/${id}`);
+export async function releaseVolumes(id: string): Promise<void> {
+  const { shared, mirrors: copies, parts: home } = placesOf(id);
+  unmount(shared);
+  for (const part of parts.get(id) ?? []) unmount(part);
+  parts.delete(id);
+  mirrors.delete(id);
+  await removeTree(copies);
+  await removeTree(home);
+}
+
+/** A volume that is not mirrored, or no more, is left alone. */
+export async function syncVolume(id: string, number: number, data: string): Promise<void> {
+  const mirror = mirrors.get(id)?.get(number);
+  if (mirror) await syncMirror(mirror, data);
 }
 
 async function sharedVolume(id: string, number: number): Promise<string> {
   await mountShare();
-  const path = `${paths.volumes}/${id}/${number}`;
+  const { shared } = placesOf(id);
+  const path = `${shared}/${number}`;
   // the kernel mounts what is a mount on the host when somebody goes into it
-  await stat(`${paths.volumes}/${id}/.`);
+  await stat(`${shared}/.`);
   if ((await stat(path)).isDirectory()) await stat(`${path}/.`);
   return path;
+}
+
+async function mirroredVolume(id: string, number: number, data: string): Promise<string> {
+  const from = await sharedVolume(id, number);
+  const mirror = { from, to: `${placesOf(id).mirrors}/${number}` };
+  if (!(await makeMirror(mirror, data))) return from;
+  const known = mirrors.get(id) ?? new Map<number, Mirror>();
+  mirrors.set(id, known.set(number, mirror));
+  return mirror.to;
 }
 
 let share: Promise<void> | undefined;
@@ -68,10 +116,60 @@ async function mountWhenPlugged(): Promise<void> {
   }
 }
 
+/** Of the pod, by key; they stay until the VM ends. */
+const memories = new Map<string, Promise<string>>();
+
+async function memoryVolume(id: string, request: MemoryRequest): Promise<string> {
+  const { key, subPath } = request;
+  if (!/^[\d-]+$/.test(key)) throw new CaissonError('invalid_argument', `${JSON.stringify(key)} is not a volume's key`);
+  const mounted = memories.get(key) ?? mountMemory(request);
+  memories.set(key, mounted);
+  mounted.catch(() => memories.delete(key));
+  const root = await mounted;
+  if (subPath === '') return root;
+  const known = parts.get(id) ?? [];
+  const path = `${placesOf(id).parts}/${known.length}`;
+  await mkdir(path, { recursive: true });
+  await using part = await openBelow(root, subPath);
+  mount(`/proc/self/fd/${part.fd}`, path, '', mountFlags.bind, '');
+  parts.set(id, [...known, path]);
+  return path;
+}
+
+async function mountMemory({ key, sizeBytes, mode, uid, gid }: MemoryRequest): Promise<string> {
+  const path = `${paths.memory}/${key}`;
+  await mkdir(path, { recursive: true });
+  const size = sizeBytes === '0' ? '' : `size=${BigInt(sizeBytes)},`;
+  const data = `${size}mode=${mode.toString(8)},uid=${uid},gid=${gid}`;
+  mount('memory', path, 'tmpfs', mountFlags.nosuid | mountFlags.nodev, data);
+  return path;
+}
+
+const O_PATH = 0o10000000;
+
+/** Containers write there: no link of theirs is followed. */
+async function openBelow(root: string, subPath: string): Promise<FileHandle> {
+  let here = await open(root, O_PATH | constants.O_DIRECTORY);
+  for (const name of subPath.split('/').filter(Boolean)) {
+    const path = `/proc/self/fd/${here.fd}/${name}`;
+    await using _parent = here;
+    if (name === '..') throw new CaissonError('invalid_argument', `${JSON.stringify(subPath)} leads out of its volume`);
+    await mkdir(path).catch((error: unknown) => {
+      if (!isErrno(error, 'EEXIST')) throw error;
+    });
+    here = await open(path, O_PATH | constants.O_NOFOLLOW);
+    if ((await here.stat()).isSymbolicLink()) {
+      await here.close();
+      throw new CaissonError('invalid_argument', `${JSON.stringify(subPath)} is a symbolic link in its volume`);
+    }
+  }
+  return here;
+}
+
 /** Layers of an image, over one another; they stay mounted for the life of the VM. */
 const images = new Map<string, Promise<string>>();
 
-async function imageVolume({ layerSerials, subPath }: Extract<VolumeRequest, { kind: 'image' }>): Promise<string> {
+async function imageVolume({ layerSerials, subPath }: ImageRequest): Promise<string> {
   const key = layerSerials.join();
   const mounted = images.get(key) ?? mountImage(layerSerials, `${paths.images}/${images.size}`);
   images.set(key, mounted);

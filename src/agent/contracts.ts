@@ -37,6 +37,19 @@ export interface UserSettings {
 export type GuestVolume =
   /** `number` of the container's bind in the pod's share */
   | { readonly source: string; readonly kind: 'shared'; readonly number: number }
+  /** as a shared one, which the kubelet changes as a whole: `data` is the directory with what is valid now */
+  | { readonly source: string; readonly kind: 'mirrored'; readonly number: number; readonly data: string }
+  | {
+      readonly source: string;
+      /** a tmpfs of the guest */
+      readonly kind: 'memory';
+      readonly key: string;
+      readonly sizeBytes: number;
+      readonly mode: number;
+      readonly uid: number;
+      readonly gid: number;
+      readonly subPath: string;
+    }
   | {
       readonly source: string;
       readonly kind: 'image';
@@ -46,6 +59,14 @@ export type GuestVolume =
       readonly subPath: string;
     };
 
+/** A disk of the VM as a device node of the container. */
+export interface GuestBlockDevice {
+  readonly path: string;
+  readonly serial: string;
+  /** of `r`, `w` and `m` */
+  readonly permissions: string;
+}
+
 export interface ContainerSettings {
   readonly id: string;
   /** bottom first */
@@ -53,6 +74,7 @@ export interface ContainerSettings {
   /** an OCI runtime spec */
   readonly ociSpec: object;
   readonly volumes: readonly GuestVolume[];
+  readonly blockDevices: readonly GuestBlockDevice[];
   readonly user: UserSettings;
   readonly stdin: boolean;
   readonly stdinOnce: boolean;
@@ -214,6 +236,8 @@ export interface AgentClient extends Disposable {
   signalContainer(id: string, signal: number, all: boolean): Promise<{ readonly ignored: boolean }>;
   /** Resolves when the container has ended; rejects when the VM or this client has. */
   waitContainer(id: string): Promise<AgentExit>;
+  /** Tells that a mirrored volume has changed; others are left alone. */
+  syncVolume(id: string, number: number, data: string): Promise<void>;
   removeContainer(id: string): Promise<void>;
   /** Of all containers that run. `details`: look at each process too. Given up after a few seconds. */
   stats(details: boolean, signal: AbortSignal): Promise<AgentStats>;

@@ -13,6 +13,7 @@ import type { RemoveContainerResponse__Output } from '../../proto/generated/agen
 import type { SignalContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/SignalContainerResponse.ts';
 import type { StartContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/StartContainerResponse.ts';
 import type { WaitContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/WaitContainerResponse.ts';
+import type { SyncVolumeResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/SyncVolumeResponse.ts';
 import type { Volume } from '../../proto/generated/agent/caisson/agent/v1/Volume.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { loadProto } from '../lib/grpc/load.ts';
@@ -85,6 +86,7 @@ export function connectAgent(socketPath: string): AgentClient {
         stdin: settings.stdin,
         volumes: settings.volumes.map(volumeMessage),
         stdin_once: settings.stdinOnce,
+        block_devices: [...settings.blockDevices],
       };
       const { user: resolved } = await unary<CreateContainerResponse__Output>(
         'CreateContainer',
@@ -134,6 +136,10 @@ export function connectAgent(socketPath: string): AgentClient {
       );
       if (!exit) throw new CaissonError('internal', 'the guest agent reported no exit');
       return agentExit(exit);
+    },
+    syncVolume: async (id, number, data) => {
+      const request = { container_id: id, volume: { number, data } };
+      await unary<SyncVolumeResponse__Output>('SyncVolume', (...call) => control.SyncVolume(request, ...call));
     },
     removeContainer: async (id) => {
       await unary<RemoveContainerResponse__Output>('RemoveContainer', (...call) =>
@@ -243,6 +249,11 @@ function sandboxMessage(settings: SandboxSettings) {
 function volumeMessage(volume: GuestVolume): Volume {
   const { source } = volume;
   if (volume.kind === 'shared') return { source, shared: volume.number };
+  if (volume.kind === 'mirrored') return { source, mirrored: { number: volume.number, data: volume.data } };
+  if (volume.kind === 'memory') {
+    const { key, sizeBytes, mode, uid, gid, subPath } = volume;
+    return { source, memory: { key, size_bytes: String(sizeBytes), mode, uid, gid, sub_path: subPath } };
+  }
   return { source, image: { layer_serials: [...volume.layerSerials], sub_path: volume.subPath } };
 }
 

@@ -3,9 +3,10 @@
  * while it is away from home.
  */
 import { openSync } from 'node:fs';
+import { constants } from 'node:os';
 import { parentPort } from 'node:worker_threads';
 import koffi from 'koffi';
-import type { MountJob, MountJobResult } from './mount-namespace.ts';
+import type { BlockNode, MountJob, MountJobResult } from './mount-namespace.ts';
 import { attachTree, changeMount, clonePath, detachTree } from './mount-tree.ts';
 
 const CLONE_FS = 0x200;
@@ -14,6 +15,8 @@ const CLONE_NEWNS = 0x20000;
 const libc = koffi.load('libc.so.6');
 const unshare = libc.func('int unshare(int flags)');
 const setns = libc.func('int setns(int fd, int type)');
+const mknod = libc.func('int mknod(const char *path, unsigned int mode, uint64_t device)');
+const lchown = libc.func('int lchown(const char *path, unsigned int uid, unsigned int gid)');
 
 if (!parentPort) throw new Error('this is the main thread');
 const port = parentPort;
@@ -37,6 +40,16 @@ port.on('message', (job: MountJob) => {
   port.postMessage({ id: job.id, error } satisfies MountJobResult);
 });
 
+const S_IFBLK = 0o060000;
+
+function makeBlockNode({ path, major, minor, uid }: BlockNode): void {
+  // as glibc's gnu_dev_makedev, for numbers below 4096 and 2^20
+  const device = (((minor & 0xfff00) << 12) | (major << 8) | (minor & 0xff)) >>> 0;
+  const failed = Number(mknod(path, S_IFBLK | 0o600, device)) < 0 ? koffi.errno() : 0;
+  if (failed !== 0 && failed !== constants.errno.EEXIST) throw new Error(`mknod of ${path}: errno ${failed}`);
+  if (Number(lchown(path, uid, uid)) < 0) throw new Error(`chown of ${path}: errno ${koffi.errno()}`);
+}
+
 function perform(step: MountJob['steps'][number]): void {
   switch (step.do) {
     case 'attach':
@@ -47,6 +60,8 @@ function perform(step: MountJob['steps'][number]): void {
     }
     case 'change':
       return changeMount(step.target, step.change);
+    case 'make block node':
+      return makeBlockNode(step.node);
     case 'detach':
       return detachTree(step.target);
   }

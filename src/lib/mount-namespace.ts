@@ -8,7 +8,16 @@ export type MountStep =
   | { readonly do: 'attach'; readonly tree: number; readonly target: string }
   | { readonly do: 'attach to itself'; readonly target: string }
   | { readonly do: 'change'; readonly target: string; readonly change: TreeChange }
+  | { readonly do: 'make block node'; readonly node: BlockNode }
   | { readonly do: 'detach'; readonly target: string };
+
+/** To be read and written by one user; one that is there already stays. */
+export interface BlockNode {
+  readonly path: string;
+  readonly major: number;
+  readonly minor: number;
+  readonly uid: number;
+}
 
 export interface MountJob {
   readonly id: number;

@@ -8,6 +8,7 @@ import { annotate, traced } from '../lib/trace.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
 import { attachLayers, holdImages, layerSerial } from './layers.ts';
 import type { ContainerConfig, PodSandboxConfig } from './contracts.ts';
+import { planDevices } from './devices.ts';
 import { planMounts } from './mounts.ts';
 import { containerName } from './names.ts';
 import { ociSpec, processArgs } from './oci-spec.ts';
@@ -15,7 +16,7 @@ import { nowNs, type ContainerRecord, type SandboxRecord } from './records.ts';
 import { growSandbox, sizeOf } from './sizing.ts';
 import { seccompProfile } from './seccomp/index.ts';
 import { stopSignalNumber } from './signals.ts';
-import { bindVolumes, releaseVolumes } from './volumes.ts';
+import { bindVolumes, followVolumes, releaseVolumes } from './volumes.ts';
 import { validateContainer, type ValidContainerConfig } from './validate.ts';
 
 /** Prepares a container in the sandbox's VM; nothing runs yet. Returns its id; a failure leaves nothing behind. */
@@ -40,9 +41,11 @@ export async function createContainer(
   annotate({ containerId: id });
   const seccomp = await seccompProfile(config);
   await using plan = await planMounts(context, config);
+  const devices = await planDevices(context, config);
   const spec = ociSpec({
     mounts: plan.mounts,
     seccomp,
+    devices: devices.characters,
     containerId: id,
     config,
     sandboxConfig: sandboxConfig ?? { hostname: '' },
@@ -60,6 +63,7 @@ export async function createContainer(
     (either) => traced('vm: plug layer disks', () => attachLayers(live, layers, either)),
     (either) => growSandbox(context, sandboxId, size, either),
   );
+  for (const { disk } of devices.blocks) await live.vm.attachDisk(disk, signal);
   undo.defer(() => releaseVolumes(context, sandboxId, id));
   await traced('volumes: bind', () => bindVolumes(context, sandboxId, live, id, plan.binds, signal));
   const settings = {
@@ -67,6 +71,7 @@ export async function createContainer(
     layerSerials: image.layers.map(layerSerial),
     ociSpec: spec,
     volumes: plan.volumes,
+    blockDevices: devices.blocks.map(({ disk: { serial }, path, permissions }) => ({ serial, path, permissions })),
     user: userSettings(config, image),
     stdin: config.stdin,
     stdinOnce: config.stdin_once,
@@ -84,6 +89,7 @@ export async function createContainer(
     if (made) await live.agent.removeContainer(id).catch(notRemoved);
   });
   const user = await orAborted(created, signal);
+  if (plan.binds.length > 0) await followVolumes(context, sandboxId, live, id);
   requireLive(context, sandboxId); // it may have been stopped meanwhile, and its containers told so
   context.containers.update(id, { state: 'created', user });
   context.imageHolds.set(id, hold);

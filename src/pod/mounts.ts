@@ -88,6 +88,13 @@ function hostPart(mount: CriMount, path: HostPath, binds: Bind[]): Part {
       hint: 'name it in config.devices',
     });
   }
+  if (path.memory) {
+    const { memory } = path;
+    return {
+      options: ['rbind', 'rprivate', mount.readonly ? 'ro' : 'rw'],
+      volume: (source) => ({ source, kind: 'memory', ...memory }),
+    };
+  }
   const readOnly = mount.recursive_read_only ? 'recursive' : mount.readonly ? 'yes' : 'no';
   const number = binds.length;
   binds.push({ source: path, readOnly, followsHost });
@@ -95,6 +102,9 @@ function hostPart(mount: CriMount, path: HostPath, binds: Bind[]): Part {
   const alsoInGuest = readOnly === 'recursive' || (readOnly === 'yes' && !followsHost && !path.hasSubmounts);
   return {
     options: ['rbind', followsHost ? 'rslave' : 'rprivate', alsoInGuest ? 'ro' : 'rw'],
-    volume: (source) => ({ source, kind: 'shared', number }),
+    volume: (source) =>
+      path.data !== undefined && alsoInGuest
+        ? { source, kind: 'mirrored', number, data: path.data }
+        : { source, kind: 'shared', number },
   };
 }

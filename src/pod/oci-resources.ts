@@ -1,4 +1,5 @@
 import { CaissonError } from '../lib/errors.ts';
+import type { SpecDevice } from './devices.ts';
 import type { LinuxContainerResources } from './contracts.ts';
 
 /** Character devices of every container; the runtime makes them, this lets it use them. */
@@ -20,8 +21,19 @@ const DEVICE_RULES = [
 ];
 
 /** OCI's resources; crun turns the v1 numbers into cgroup v2's. Throws `invalid_argument` for negative limits. */
-export function ociResources(asked: LinuxContainerResources | null, privileged: boolean): object {
-  const devices = privileged ? [{ allow: true, access: 'rwm' }] : DEVICE_RULES;
+export function ociResources(
+  asked: LinuxContainerResources | null,
+  privileged: boolean,
+  extra: readonly SpecDevice[],
+): object {
+  const rules = extra.map(({ major, minor, permissions }) => ({
+    allow: true,
+    type: 'c',
+    major,
+    minor,
+    access: permissions,
+  }));
+  const devices = privileged ? [{ allow: true, access: 'rwm' }] : [...DEVICE_RULES, ...rules];
   return { devices, ...(asked && ociLimits(asked)) };
 }
 

@@ -1,6 +1,7 @@
 import { posix } from 'node:path';
 import type { ImageConfig } from '../image/contracts.ts';
 import type { ContainerConfig, PodSandboxConfig } from './contracts.ts';
+import type { SpecDevice } from './devices.ts';
 import type { SpecMount } from './mounts.ts';
 import { capabilitySets } from './oci-capabilities.ts';
 import { ociResources } from './oci-resources.ts';
@@ -36,6 +37,8 @@ export interface OciSpecInput {
   readonly mounts: readonly SpecMount[];
   /** undefined: every system call is allowed */
   readonly seccomp?: SeccompProfile | undefined;
+  /** character devices besides those of every container */
+  readonly devices: readonly SpecDevice[];
 }
 
 /**
@@ -68,7 +71,8 @@ export function ociSpec(input: OciSpecInput): object {
       cgroupsPath: `/caisson/${input.containerId}`,
       namespaces: namespaces(config),
       seccomp: input.seccomp,
-      resources: ociResources(resources ?? null, privileged),
+      resources: ociResources(resources ?? null, privileged, input.devices),
+      devices: input.devices.map(({ path, major, minor }) => ({ type: 'c', path, major, minor, fileMode: 0o666 })),
       maskedPaths: privileged ? [] : orDefault(security?.masked_paths, MASKED_PATHS),
       readonlyPaths: privileged ? [] : orDefault(security?.readonly_paths, READONLY_PATHS),
     },

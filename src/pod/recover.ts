@@ -7,7 +7,7 @@ import { ContainerLog } from './log-writer.ts';
 import { nowNs, type ContainerRecord, type SandboxRecord } from './records.ts';
 import { followContainer } from './follow-container.ts';
 import { endContainers, goLive, recordExit } from './supervise.ts';
-import { releaseVolumes, watchShare } from './volumes.ts';
+import { followVolumes, releaseVolumes, watchShare } from './volumes.ts';
 
 const AGENT_ANSWER_MS = 15_000;
 
@@ -79,7 +79,7 @@ async function adopt(context: PodContext, id: string, record: SandboxRecord): Pr
     await resume(context, containerId, agent);
     if (exit) await context.liveContainers.get(containerId)?.ended;
   }
-  await releaseUnknownVolumes(context, id);
+  await sortVolumes(context, id);
   markLost(context, id, new Set(containers.map((container) => container.id)));
 }
 
@@ -94,12 +94,14 @@ async function adoptShare(context: PodContext, id: string, live: LiveSandbox): P
   }
 }
 
-/** Of a create that the earlier daemon did not finish, or of containers that have ended since. */
-async function releaseUnknownVolumes(context: PodContext, id: string): Promise<void> {
-  const share = await context.liveSandboxes.get(id)?.share;
+/** Lets go of those of a create that the earlier daemon did not finish, and of containers that have ended since. */
+async function sortVolumes(context: PodContext, id: string): Promise<void> {
+  const live = context.liveSandboxes.get(id);
+  const share = await live?.share;
   for (const containerId of (await share?.containers()) ?? []) {
     const record = context.containers.has(containerId) ? context.containers.get(containerId) : undefined;
     if (record?.state !== 'running' && record?.state !== 'created') await releaseVolumes(context, id, containerId);
+    else if (live) await followVolumes(context, id, live, containerId);
   }
 }
 

@@ -102,8 +102,7 @@ export function validateContainer(config: ContainerConfig): asserts config is Va
   for (const text of [...config.command, ...config.args])
     if (text.includes('\0')) refuse('config.command', 'has a NUL');
   for (const mount of config.mounts) validateMount(mount);
-  if (config.devices.length > 0)
-    throw new CaissonError('unimplemented', 'config.devices: host devices are not supported yet');
+  for (const device of config.devices) validateDevice(device);
   const security = config.linux?.security_context;
   refuseHostNamespaces(security?.namespace_options);
   if (security?.run_as_group && !security.run_as_user && security.run_as_username === '') {
@@ -135,6 +134,23 @@ function validateImageMount({ container_path: to, host_path: from, image_sub_pat
   if (!readonly) refuse('config.mounts.readonly', `${quoted(to)}: an image volume is read-only`);
   if (sub.startsWith('/') || sub.includes('\0') || sub.split('/').includes('..'))
     refuse('config.mounts.image_sub_path', `${quoted(sub)} is not a path within the image`);
+}
+
+function validateDevice({
+  container_path: to,
+  host_path: from,
+  permissions,
+}: ContainerConfig['devices'][number]): void {
+  for (const [field, path] of [
+    ['container_path', to],
+    ['host_path', from],
+  ] as const) {
+    if (!path.startsWith('/') || path.includes('\0'))
+      refuse(`config.devices.${field}`, `${quoted(path)} is not absolute`);
+    if (path.split('/').includes('..')) refuse(`config.devices.${field}`, `${quoted(path)} has a ".." in it`);
+  }
+  if (!/^[rwm]{1,3}$/.test(permissions))
+    refuse('config.devices.permissions', `${quoted(permissions)} is not of r, w, m`);
 }
 
 const quoted = (path: string): string => JSON.stringify(path);

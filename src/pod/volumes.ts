@@ -31,6 +31,22 @@ export async function bindVolumes(
   await share.bind(containerId, binds);
 }
 
+/** Tells the guest of every change of a ConfigMap, Secret or token, so that its watchers get their events. */
+export async function followVolumes(
+  context: PodContext,
+  sandboxId: string,
+  live: LiveSandbox,
+  containerId: string,
+): Promise<void> {
+  const share = await live.share;
+  await share?.follow(containerId, (number, data) => {
+    live.agent.syncVolume(containerId, number, data).catch((error: unknown) => {
+      if (context.closing || live.stopping || !context.containers.has(containerId)) return;
+      context.log.warn({ err: error, sandboxId, containerId, data }, 'a change of a volume did not reach the guest');
+    });
+  });
+}
+
 /** The host lets go of what a container has mounted; never throws. */
 export async function releaseVolumes(context: PodContext, sandboxId: string, containerId: string): Promise<void> {
   try {
@@ -53,7 +69,7 @@ export function requireShare(context: PodContext, sandboxId: string, live: LiveS
 
 async function startShare(context: PodContext, sandboxId: string, live: LiveSandbox): Promise<VolumeShare> {
   await using undo = new AsyncDisposableStack();
-  const { uid } = context.sandboxes.get(sandboxId);
+  const { uid } = live.vm.record;
   const share = undo.use(await traced('volumes: start virtiofsd', () => context.volumes.share(sandboxId, uid, goesOn)));
   await traced('volumes: plug virtiofsd', () => live.vm.attachFs(share.socket, goesOn));
   undo.move();

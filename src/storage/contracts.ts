@@ -19,6 +19,20 @@ export interface StoragePort {
 
 export type HostPathKind = 'file' | 'directory' | 'block device' | 'character device' | 'socket' | 'fifo';
 
+/** A tmpfs of the node, with the path in it. */
+export interface MemoryVolume {
+  /** the same for all paths of this tmpfs; digits and hyphens */
+  readonly key: string;
+  /** 0: no limit */
+  readonly sizeBytes: number;
+  /** of its root */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** relative; empty: its root */
+  readonly subPath: string;
+}
+
 /** Something on the host that is held open: what it is cannot change any more. */
 export interface HostPath extends AsyncDisposable {
   readonly fd: number;
@@ -29,6 +43,10 @@ export interface HostPath extends AsyncDisposable {
   readonly location: { readonly device: string; readonly path: string };
   /** of a device node */
   readonly device: { readonly major: number; readonly minor: number };
+  /** set below a memory-backed emptyDir of the kubelet's */
+  readonly memory: MemoryVolume | undefined;
+  /** of a directory that the kubelet changes as a whole (ConfigMap, Secret, token): what its link `..data` leads to */
+  readonly data: string | undefined;
   readonly hasSubmounts: boolean;
   /** what is mounted below it later can be passed on */
   readonly propagates: boolean;
@@ -51,6 +69,11 @@ export interface VolumeShare extends AsyncDisposable {
   readonly exited: Promise<string>;
   /** All or nothing. `already_exists` when the container has binds. */
   bind(containerId: string, binds: readonly Bind[]): Promise<void>;
+  /**
+   * Tells, until its release, what `..data` leads to in each directory of the container's that has such a link: now,
+   * and after every change.
+   */
+  follow(containerId: string, changed: (number: number, data: string) => void): Promise<void>;
   /** Idempotent. */
   release(containerId: string): Promise<void>;
   /** of the containers that have binds */
@@ -75,4 +98,6 @@ export interface VolumePort {
    * path that does not exist.
    */
   open(hostPath: string): Promise<HostPath>;
+  /** Where the node has mounted the block device, or a part of it. */
+  mountedFrom(device: HostPath['device']): Promise<string | undefined>;
 }

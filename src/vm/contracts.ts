@@ -29,6 +29,8 @@ export interface DiskSpec {
   readonly path: string;
   readonly format: 'raw' | 'qcow2';
   readonly readOnly: boolean;
+  /** numbers of a block device of the node; QEMU gets a node of its own for it, since its user may not open others */
+  readonly device?: { readonly major: number; readonly minor: number };
 }
 
 export interface VmSize {

@@ -18,6 +18,7 @@ import type { DiskSpec, Vm, VmExit, VmRecord, VmSize } from './contracts.ts';
 import { growMemory } from './grow.ts';
 import { GuestLog } from './guest-log.ts';
 import { fsAttacher } from './file-system.ts';
+import { makeBlockNode } from './qemu/process.ts';
 import { blockdevOptions, DISK_NODE, nodeName, scsiDisk, vmPaths } from './qemu/command-line.ts';
 import { QmpClient } from './qemu/qmp.ts';
 import { kernelDialer } from './vsock/kernel.ts';
@@ -66,7 +67,7 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
       throw error;
     });
   undo.use(await startRelay(path.agent, dial, log));
-  const attachDisk = diskAttacher(qmp, await pluggedDisks(qmp));
+  const attachDisk = diskAttacher(qmp, await pluggedDisks(qmp), (disk) => openable(disk, record, directory));
   const attachFs = await fsAttacher(qmp);
   const growing = new KeyedMutex();
   const release = undo.move();
@@ -125,13 +126,17 @@ async function pluggedDisks(qmp: QmpClient): Promise<string[]> {
 const nodeList = z.array(z.object({ 'node-name': z.string() }));
 
 /** QEMU numbers nothing for us: disks never go, so the next free unit is the number of disks so far. */
-function diskAttacher(qmp: QmpClient, plugged: readonly string[]): Vm['attachDisk'] {
+function diskAttacher(
+  qmp: QmpClient,
+  plugged: readonly string[],
+  openableDisk: (disk: DiskSpec) => Promise<DiskSpec>,
+): Vm['attachDisk'] {
   const attached = new Map<string, Promise<void>>(plugged.map((serial) => [serial, Promise.resolve()]));
   const order = new KeyedMutex();
   let next = plugged.length;
   const plug = async (disk: DiskSpec): Promise<void> => {
     const name = nodeName(disk.serial);
-    await qmp.execute('blockdev-add', { ...blockdevOptions(name, disk) });
+    await qmp.execute('blockdev-add', { ...blockdevOptions(name, await openableDisk(disk)) });
     try {
       await qmp.execute('device_add', scsiDisk(disk, next));
       next++;
@@ -149,6 +154,14 @@ function diskAttacher(qmp: QmpClient, plugged: readonly string[]): Vm['attachDis
     }
     await orAborted(done, signal);
   };
+}
+
+/** A device of the node as QEMU's user can open it. */
+async function openable(disk: DiskSpec, { pid, uid }: VmRecord, directory: string): Promise<DiskSpec> {
+  if (!disk.device) return disk;
+  const path = `${vmPaths(directory).devices}/${disk.serial}`;
+  await makeBlockNode(pid, { ...disk.device, path, uid });
+  return { ...disk, path };
 }
 
 async function describeExit(directory: string, guestLog: GuestLog): Promise<string> {

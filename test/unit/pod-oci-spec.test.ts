@@ -44,7 +44,14 @@ interface Spec {
 }
 
 const build = (fields: object): Spec =>
-  ociSpec({ containerId: 'c1', config: config(fields), sandboxConfig: { hostname: 'web' }, image, mounts: [] }) as Spec;
+  ociSpec({
+    containerId: 'c1',
+    config: config(fields),
+    sandboxConfig: { hostname: 'web' },
+    image,
+    mounts: [],
+    devices: [],
+  }) as Spec;
 
 describe('the OCI spec of a container', () => {
   it('takes command and arguments as Kubernetes means them', () => {

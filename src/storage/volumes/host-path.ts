@@ -5,6 +5,8 @@ import { CaissonError, isCaissonError, isErrno } from '../../lib/errors.ts';
 import { O_PATH } from '../../lib/mount-tree.ts';
 import { constants } from 'node:fs';
 import type { HostPath, HostPathKind } from '../contracts.ts';
+import { dataLink } from './data-link.ts';
+import { memoryVolume } from './memory-volume.ts';
 import { isBelow, locate, readMounts, type Location, type MountEntry } from './mountinfo.ts';
 
 const MAX_LINKS = 40;
@@ -88,6 +90,8 @@ async function describe(handle: FileHandle): Promise<HostPath> {
     kind: kindOf(stat),
     location: locate(mount, path),
     device: { major: major(stat.rdev), minor: minor(stat.rdev) },
+    memory: await memoryVolume(mount, path, mounts),
+    data: stat.isDirectory() ? await dataLink(`/proc/self/fd/${handle.fd}`) : undefined,
     hasSubmounts: mounts.some(({ mountpoint }) => mountpoint !== path && isBelow(mountpoint, path)),
     propagates: mount.propagates,
     [Symbol.asyncDispose]: () => handle.close(),

@@ -9,6 +9,7 @@ export interface MountEntry {
   readonly root: string;
   readonly mountpoint: string;
   readonly readOnly: boolean;
+  readonly type: string;
   /** gets or hands on what is mounted below it elsewhere */
   readonly propagates: boolean;
 }
@@ -29,6 +30,7 @@ export function parseMounts(text: string): MountEntry[] {
         device,
         root: unescape(root),
         mountpoint: unescape(mountpoint),
+        type: rest[rest.indexOf('-') + 1] ?? '',
         readOnly: options.split(',').includes('ro'),
         propagates: tags.some((tag) => tag.startsWith('shared:') || tag.startsWith('master:')),
       };

@@ -4,15 +4,22 @@ import { ignoreMissing } from '../../lib/files.ts';
 import { inMountNamespace, type MountStep } from '../../lib/mount-namespace.ts';
 import { changeTree, cloneTree, type MountTree } from '../../lib/mount-tree.ts';
 import type { Bind, VolumeShare } from '../contracts.ts';
+import { followData } from './follow.ts';
 import { killVirtiofsd, sharePaths, type Virtiofsd } from './virtiofsd.ts';
 
 /** The share that `daemon` serves; `gone` is told when it is disposed. */
 export function shareOf(daemon: Virtiofsd, directory: string, gone: () => void): VolumeShare {
   const { share, socket } = sharePaths(directory);
   const perform = (steps: readonly MountStep[]): Promise<void> => inMountNamespace(daemon.namespace.fd, steps);
+  const watchers = new Map<string, DisposableStack>();
+  const forgetWatchers = (): void => {
+    for (const watcher of watchers.values()) watcher.dispose();
+    watchers.clear();
+  };
   let disposed: Promise<void> | undefined;
   const dispose = async (): Promise<void> => {
     gone();
+    forgetWatchers();
     await daemon.forget();
     await killVirtiofsd(directory);
     await removeShare(directory);
@@ -21,7 +28,15 @@ export function shareOf(daemon: Virtiofsd, directory: string, gone: () => void):
     socket,
     exited: daemon.exited,
     bind: (containerId, binds) => bind(share, containerId, binds, perform),
+    follow: async (containerId, changed) => {
+      const root = `/proc/${daemon.pid}/root/${checkId(containerId)}`;
+      const followed = await followData(root, changed);
+      watchers.get(containerId)?.dispose();
+      watchers.set(containerId, followed);
+    },
     release: async (containerId) => {
+      watchers.get(containerId)?.dispose();
+      watchers.delete(containerId);
       await perform([{ do: 'detach', target: `/${checkId(containerId)}` }]).catch(async (error: unknown) => {
         // never mounted, or a second release: what matters is that nothing is left
         if (!(await exists(share, containerId))) return;
@@ -30,7 +45,10 @@ export function shareOf(daemon: Virtiofsd, directory: string, gone: () => void):
       await removeMountpoints(`${share}/${containerId}`);
     },
     containers: async () => (await readdir(share)).filter((name) => CONTAINER_ID.test(name)),
-    disconnect: () => daemon.forget(),
+    disconnect: () => {
+      forgetWatchers();
+      return daemon.forget();
+    },
     [Symbol.asyncDispose]: () => (disposed ??= dispose()),
   };
 }

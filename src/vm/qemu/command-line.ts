@@ -166,15 +166,15 @@ export const nodeName = (serial: string): string => `disk-${serial}`;
 /** The serial in a node's name. */
 export const DISK_NODE = /^disk-(.+)$/;
 
-/** Flushes of a disk that dies with the pod cost time and save nobody. */
+/** Flushes of a disk that dies with the pod cost time and save nobody; a device of the node outlives it. */
 export function blockdevOptions(name: string, disk: Omit<DiskSpec, 'serial'>): object {
   return {
     driver: disk.format,
     'node-name': name,
     'read-only': disk.readOnly,
-    ...(!disk.readOnly && { cache: { direct: false, 'no-flush': true }, discard: 'unmap' }),
+    ...(!disk.readOnly && { cache: { direct: false, 'no-flush': disk.device === undefined }, discard: 'unmap' }),
     file: {
-      driver: 'file',
+      driver: disk.device ? 'host_device' : 'file',
       filename: disk.path,
       'read-only': disk.readOnly,
       ...(!disk.readOnly && { discard: 'unmap' }),

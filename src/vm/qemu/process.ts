@@ -1,3 +1,5 @@
+import { open } from 'node:fs/promises';
+import { inMountNamespace, type BlockNode } from '../../lib/mount-namespace.ts';
 import { startDetached, type DetachedProcess } from '../../lib/processes.ts';
 import type { VmSpec } from '../contracts.ts';
 
@@ -31,6 +33,12 @@ EOT
 fi
 exec setpriv --reuid="$uid" --regid="$uid" --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all -- "$@"
 `;
+
+/** Makes a block device node in the cage of a running QEMU, for its user alone. */
+export async function makeBlockNode(pid: number, node: BlockNode): Promise<void> {
+  await using namespace = await open(`/proc/${pid}/ns/mnt`, 'r');
+  await inMountNamespace(namespace.fd, [{ do: 'make block node', node }]);
+}
 
 export interface CageOptions {
   readonly spec: Pick<VmSpec, 'uid' | 'network'>;

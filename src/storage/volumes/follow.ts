@@ -1,0 +1,32 @@
+import { watch } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { ignoreMissing } from '../../lib/files.ts';
+import { DATA_LINK, dataLink } from './data-link.ts';
+
+/** Watches the numbered directories below `root`, as virtiofsd has them, whose content the kubelet changes as a whole. */
+export async function followData(
+  root: string,
+  changed: (number: number, data: string) => void,
+): Promise<DisposableStack> {
+  using watchers = new DisposableStack();
+  const entries = await readdir(root, { withFileTypes: true }).catch(ignoreMissing([]));
+  for (const entry of entries) {
+    const directory = `${root}/${entry.name}`;
+    if (!entry.isDirectory() || (await dataLink(directory)) === undefined) continue;
+    let last: string | undefined;
+    const look = async (): Promise<void> => {
+      const data = await dataLink(directory);
+      if (data === undefined || data === last) return;
+      last = data;
+      changed(Number(entry.name), data);
+    };
+    const watcher = watch(directory, (_event, name) => {
+      if (name === DATA_LINK) void look();
+    });
+    watcher.on('error', () => watcher.close()); // it has been unmounted
+    watcher.unref();
+    watchers.defer(() => watcher.close());
+    await look();
+  }
+  return watchers.move();
+}
