@@ -9,6 +9,8 @@ import { ContainerOutput } from './output.ts';
 import { kill } from './kill.ts';
 import { containerPaths, paths } from './paths.ts';
 import { pipeInput, type ProcessInput } from './process-input.ts';
+import { mappedUser, mappingsOf } from './id-mapping.ts';
+import { withPidNamespace } from './pid-namespaces.ts';
 import { mountRootfs, unmountRootfs } from './rootfs.ts';
 import { forgetWritten } from './stats/written.ts';
 import { resolveUser, type ResolvedUser, type UserRequest } from './users.ts';
@@ -80,10 +82,11 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
     throw new CaissonError('invalid_argument', 'a container id is 8 to 64 hexadecimal digits');
   if (containers.has(id)) throw new CaissonError('already_exists', `container ${id} exists`);
   try {
-    const rootfs = await mountRootfs(id, request.layerSerials);
+    const asked = parseSpec(request.ociSpec);
+    const rootfs = await mountRootfs(id, request.layerSerials, mappingsOf(asked));
     const user = await resolveUser(rootfs, request.user);
-    const sources = await prepareVolumes(id, request.volumes);
-    const parsed = await withBlockDevices(parseSpec(request.ociSpec), request.blockDevices);
+    const sources = await prepareVolumes(id, request.volumes, mappingsOf(asked));
+    const parsed = await withBlockDevices(asked, request.blockDevices);
     const spec = placeInGuest(parsed, rootfs, user, sources);
     await writeFile(containerPaths(id).spec, JSON.stringify(spec));
     const { promise: exited, resolve: resolveExit } = Promise.withResolvers<ExitReport>();
@@ -118,6 +121,7 @@ export async function startContainer(id: string): Promise<number> {
     throw new CaissonError('failed_precondition', `container ${id} has been started before`);
   const { home } = containerPaths(id);
   await mkdir(home, { recursive: true });
+  await joinNamespaces(container);
   const terminal = container.spec.process.terminal === true;
   const { pid, exited, streams } = await launch((extra) => ['run', '--detach', '--bundle', home, ...extra, id], {
     scratchPath: `${home}/init`,
@@ -125,11 +129,23 @@ export async function startContainer(id: string): Promise<number> {
     stdin: container.stdin,
     stdout: true,
     stderr: true,
+    owner: mappedUser(container.spec),
   });
   container.pid = pid;
   takeStreams(container, streams);
   void exited.then((end) => finish(container, end));
   return pid;
+}
+
+/** Whose namespace it shares is known by name; where that is can change until now. */
+async function joinNamespaces(container: Container): Promise<void> {
+  const { spec } = container;
+  const namespaces = await withPidNamespace(spec.linux.namespaces ?? [], (id) => {
+    const { pid, exit } = getContainer(id);
+    if (pid === undefined || exit) throw new CaissonError('failed_precondition', `container ${id} is not running`);
+    return pid;
+  });
+  await writeFile(containerPaths(container.id).spec, JSON.stringify({ ...spec, linux: { ...spec.linux, namespaces } }));
 }
 
 /** `resources`: OCI's `linux.resources` as JSON; what is left out stays as it is. */
@@ -196,7 +212,7 @@ async function handles(pid: number, signal: number): Promise<boolean> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
   const masks = [...status.matchAll(/^Sig(?:Cgt|Blk|Ign):\s*([0-9a-f]+)$/gm)].map(([, mask]) => BigInt(`0x${mask}`));
   const namespacePids = /^NSpid:\s*(.*)$/m.exec(status)?.[1]?.split(/\s+/) ?? [];
-  if (masks.length === 0 || namespacePids.length < 2) return true;
+  if (masks.length === 0 || namespacePids.length < 2 || namespacePids.at(-1) !== '1') return true;
   return masks.some((mask) => ((mask >> BigInt(signal - 1)) & 1n) === 1n);
 }
 

@@ -1,4 +1,4 @@
-import { closeSync } from 'node:fs';
+import { closeSync, fchownSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { readFileIfExists } from '../../src/lib/files.ts';
@@ -32,6 +32,8 @@ export interface LaunchOptions {
   readonly stdin: boolean;
   readonly stdout: boolean;
   readonly stderr: boolean;
+  /** of the streams, so that the process can open them by name; root of the VM if undefined */
+  readonly owner: { readonly uid: number; readonly gid: number } | undefined;
 }
 
 /**
@@ -72,6 +74,8 @@ const startOnPipes: Start = async (command, extra, args, options, logFile) => {
   const ours: ProcessStreams = { stdin: stdin?.write, stdout: stdout?.read, stderr: stderr?.read };
   const theirs = [stdin?.read, stdout?.write, stderr?.write];
   try {
+    const { owner } = options;
+    if (owner) for (const fd of theirs) if (fd !== undefined) fchownSync(fd, owner.uid, owner.gid);
     await crun(
       [...command, ...args(extra)],
       theirs.map((fd) => fd ?? 'ignore'),

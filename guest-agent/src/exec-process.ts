@@ -2,6 +2,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { removeCgroup } from './cgroup.ts';
 import type { Container } from './containers.ts';
 import { launch, type StartedProcess } from './crun.ts';
+import { mappedUser } from './id-mapping.ts';
 import { containerPaths } from './paths.ts';
 
 export interface ExecOptions {
@@ -34,7 +35,7 @@ export async function startExec(container: Container, options: ExecOptions): Pro
   try {
     const started = await launch(
       (extra) => ['exec', '--detach', '--process', processFile, '--cgroup', name, ...extra, container.id],
-      { scratchPath: `${home}/${name}`, terminal: tty, stdin, stdout, stderr },
+      { scratchPath: `${home}/${name}`, terminal: tty, stdin, stdout, stderr, owner: mappedUser(container.spec) },
     );
     return { ...started, cgroup };
   } catch (error) {

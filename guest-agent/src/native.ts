@@ -1,4 +1,5 @@
 /** The system calls that Node lacks, by koffi. All throw an Error with `code` (such as `ENOENT`) when they fail. */
+import { closeSync } from 'node:fs';
 import koffi from 'koffi';
 import { constants } from 'node:os';
 import {
@@ -27,6 +28,9 @@ const c = {
   umount2: libc.func('int umount2(const char *target, int flags)'),
   waitid: libc.func('int waitid(int idtype, uint32_t id, uint8_t *info, int options)'),
   sethostname: libc.func('int sethostname(const char *name, size_t length)'),
+  open_tree: libc.func('syscall', 'long', ['long', 'int', 'str', 'uint']),
+  move_mount: libc.func('syscall', 'long', ['long', 'int', 'str', 'int', 'str', 'uint']),
+  mount_setattr: libc.func('syscall', 'long', ['long', 'int', 'str', 'uint', 'uint8_t *', 'size_t']),
   clock_settime: libc.func('int clock_settime(int clock, const uint8_t *time)'),
 };
 
@@ -127,6 +131,28 @@ export const mountFlags = {
 export function mount(source: string, target: string, type: string, flags: number, data: string): void {
   const syscall = `mount of ${source} on ${target}`;
   check(syscall, c.mount(source, target, type, flags, data));
+}
+
+/** A bind mount of `source` whose files' owners are mapped as a user namespace maps ids. */
+export function mountMapped(source: string, target: string, userNamespace: number): void {
+  const [SYS_open_tree, SYS_move_mount, SYS_mount_setattr] = [428, 429, 442];
+  const AT_FDCWD = -100;
+  const AT_EMPTY_PATH = 0x1000;
+  const OPEN_TREE_CLONE = 1;
+  const MOVE_MOUNT_F_EMPTY_PATH = 4;
+  const MOUNT_ATTR_IDMAP = 0x10_0000n;
+  const attributes = Buffer.alloc(32); // struct mount_attr
+  attributes.writeBigUInt64LE(MOUNT_ATTR_IDMAP, 0);
+  attributes.writeBigUInt64LE(BigInt(userNamespace), 24);
+  const tree = check('open_tree', c.open_tree(SYS_open_tree, AT_FDCWD, source, OPEN_TREE_CLONE | SOCK_CLOEXEC));
+  try {
+    const set = c.mount_setattr(SYS_mount_setattr, tree, '', AT_EMPTY_PATH, attributes, attributes.length);
+    check(`mount_setattr of ${source}`, set);
+    const moved = c.move_mount(SYS_move_mount, tree, '', AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
+    check(`move_mount on ${target}`, moved);
+  } finally {
+    closeSync(tree);
+  }
 }
 
 /** Detaches at once, whoever still uses it; a target that is not mounted is no error. */

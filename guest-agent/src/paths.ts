@@ -3,6 +3,7 @@ export const paths = {
   run: '/run/caisson',
   scratch: '/run/caisson/scratch',
   shm: '/run/caisson/shm',
+  mqueue: '/run/caisson/mqueue',
   resolvConf: '/run/caisson/resolv.conf',
   hosts: '/run/caisson/hosts',
   hostname: '/run/caisson/hostname',

@@ -1,17 +1,24 @@
-import { mkdir, rm } from 'node:fs/promises';
+import { chown, mkdir, rm } from 'node:fs/promises';
 import { findDisk } from './disks.ts';
+import { mountWithMappings, rootId, type IdMappings } from './id-mapping.ts';
 import { mount, mountFlags, unmount } from './native.ts';
 import { containerPaths, layerPath } from './paths.ts';
 
-/** Serial of a layer's disk to where it is mounted; layers stay mounted for the life of the VM. */
+/** Serial of a layer's disk (and how it is mapped) to where it is mounted; layers stay mounted for the life of the VM. */
 const layers = new Map<string, Promise<string>>();
 let layerCount = 0;
 
 /** Mounts the layers (bottom first) and the overlay over them; returns the root file system's path. */
-export async function mountRootfs(id: string, layerSerials: readonly string[]): Promise<string> {
+export async function mountRootfs(
+  id: string,
+  layerSerials: readonly string[],
+  mappings: IdMappings | undefined,
+): Promise<string> {
   const { rootfs, writable } = containerPaths(id);
-  const lower = await Promise.all(layerSerials.map(mountLayer));
+  const lower = await mountLayers(layerSerials, mappings);
   await mkdir(`${writable}/upper`, { recursive: true, mode: 0o755 });
+  // what is written has the owners that the VM sees, so only the layers are mapped
+  if (mappings) await chown(`${writable}/upper`, rootId(mappings.uids), rootId(mappings.gids));
   await mkdir(`${writable}/work`, { recursive: true });
   await mkdir(rootfs, { recursive: true });
   // volatile: the disk lives no longer than the pod, so nobody gains from its syncs
@@ -27,13 +34,30 @@ export async function unmountRootfs(id: string): Promise<void> {
   await rm(home, { recursive: true, force: true });
 }
 
+/** Mounts those that are not; returns where they are. */
+export function mountLayers(serials: readonly string[], mappings: IdMappings | undefined): Promise<string[]> {
+  return Promise.all(serials.map((serial) => (mappings ? mountMappedLayer(serial, mappings) : mountLayer(serial))));
+}
+
+/** A second mount of a layer, for the pod's user namespace. */
+async function mountMappedLayer(serial: string, mappings: IdMappings): Promise<string> {
+  return once(`${serial} ${JSON.stringify(mappings)}`, async (path) => {
+    await mountWithMappings(await mountLayer(serial), path, mappings);
+    return path;
+  });
+}
+
 /** Mounts the layer unless it is; returns where. */
-export function mountLayer(serial: string): Promise<string> {
-  const known = layers.get(serial);
+function mountLayer(serial: string): Promise<string> {
+  return once(serial, (path) => mountNew(serial, path));
+}
+
+function once(key: string, mountOn: (path: string) => Promise<string>): Promise<string> {
+  const known = layers.get(key);
   if (known) return known;
-  const mounted = mountNew(serial, layerPath(layerCount++));
-  layers.set(serial, mounted);
-  mounted.catch(() => layers.delete(serial));
+  const mounted = mountOn(layerPath(layerCount++));
+  layers.set(key, mounted);
+  mounted.catch(() => layers.delete(key));
   return mounted;
 }
 

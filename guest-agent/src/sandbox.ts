@@ -34,6 +34,7 @@ export async function configureSandbox(request: ConfigureSandboxRequest__Output)
   await Promise.all([
     configureNetwork(request.interface),
     mountShm(request.shm_size_bytes),
+    mountMqueue(),
     writeFile(paths.resolvConf, request.resolv_conf, { mode: 0o644 }),
     writeFile(paths.hosts, request.hosts, { mode: 0o644 }),
     writeFile(paths.hostname, `${request.hostname}\n`, { mode: 0o644 }),
@@ -73,6 +74,12 @@ async function mountScratch(serial: string): Promise<void> {
 async function mountShm(size: string): Promise<void> {
   await mkdir(paths.shm, { recursive: true });
   mount('shm', paths.shm, 'tmpfs', mountFlags.nodev | mountFlags.nosuid | mountFlags.noexec, `mode=1777,size=${size}`);
+}
+
+/** For containers in a user namespace, which may not mount it themselves. */
+async function mountMqueue(): Promise<void> {
+  await mkdir(paths.mqueue, { recursive: true });
+  mount('mqueue', paths.mqueue, 'mqueue', mountFlags.nodev | mountFlags.nosuid | mountFlags.noexec, '');
 }
 
 /** Containers' cgroups live below /caisson; every controller of the kernel is theirs. */

@@ -5,14 +5,32 @@ import type { ResolvedUser } from './users.ts';
 export interface OciSpec {
   readonly process: OciProcess;
   readonly mounts: readonly { readonly source?: string; readonly destination: string }[];
-  readonly linux: { readonly resources?: Readonly<Record<string, object>>; readonly [key: string]: unknown };
+  readonly linux: {
+    readonly resources?: Readonly<Record<string, object>>;
+    readonly namespaces?: readonly OciNamespace[];
+    readonly uidMappings?: readonly OciIdMapping[];
+    readonly gidMappings?: readonly OciIdMapping[];
+    readonly [key: string]: unknown;
+  };
   readonly [key: string]: unknown;
+}
+
+export interface OciNamespace {
+  readonly type: string;
+  readonly path?: string;
+}
+
+export interface OciIdMapping {
+  readonly containerID: number;
+  readonly hostID: number;
+  readonly size: number;
 }
 
 export interface OciProcess {
   readonly terminal?: boolean;
   readonly args: readonly string[];
   readonly env: readonly string[];
+  readonly user?: { readonly uid: number; readonly gid: number; readonly additionalGids?: readonly number[] };
   readonly [key: string]: unknown;
 }
 
@@ -22,6 +40,7 @@ const podFiles: Readonly<Record<string, string>> = {
   'caisson:hosts': paths.hosts,
   'caisson:hostname': paths.hostname,
   'caisson:shm': paths.shm,
+  'caisson:mqueue': paths.mqueue,
 };
 
 const podFile = (source: string, volumes: ReadonlyMap<string, string>): { source?: string } => {

@@ -1,4 +1,4 @@
-import { mkdir, open, realpath, stat, type FileHandle } from 'node:fs/promises';
+import { chmod, chown, mkdir, open, realpath, stat, type FileHandle } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CaissonError, isErrno } from '../../src/lib/errors.ts';
@@ -6,7 +6,8 @@ import { removeTree } from '../../src/lib/files.ts';
 import { makeMirror, syncMirror, type Mirror } from './mirror.ts';
 import { mount, mountFlags, unmount } from './native.ts';
 import { paths } from './paths.ts';
-import { mountLayer } from './rootfs.ts';
+import { mountLayers } from './rootfs.ts';
+import type { IdMappings } from './id-mapping.ts';
 
 export type VolumeRequest =
   | { readonly source: string; readonly kind: 'shared'; readonly number: number }
@@ -45,16 +46,20 @@ const mirrors = new Map<string, Map<number, Mirror>>();
 const parts = new Map<string, string[]>();
 
 /** Makes the volumes of a container mountable; returns the path that stands behind each source. */
-export async function prepareVolumes(id: string, requests: readonly VolumeRequest[]): Promise<Map<string, string>> {
+export async function prepareVolumes(
+  id: string,
+  requests: readonly VolumeRequest[],
+  mappings: IdMappings | undefined,
+): Promise<Map<string, string>> {
   const sources = new Map<string, string>();
-  for (const request of requests) sources.set(request.source, await prepare(id, request));
+  for (const request of requests) sources.set(request.source, await prepare(id, request, mappings));
   return sources;
 }
 
-function prepare(id: string, request: VolumeRequest): Promise<string> {
+function prepare(id: string, request: VolumeRequest, mappings: IdMappings | undefined): Promise<string> {
   if (request.kind === 'shared') return sharedVolume(id, request.number);
   if (request.kind === 'mirrored') return mirroredVolume(id, request.number, request.data);
-  return request.kind === 'memory' ? memoryVolume(id, request) : imageVolume(request);
+  return request.kind === 'memory' ? memoryVolume(id, request) : imageVolume(request, mappings);
 }
 
 /**
@@ -147,21 +152,29 @@ async function mountMemory({ key, sizeBytes, mode, uid, gid }: MemoryRequest): P
 
 const O_PATH = 0o10000000;
 
-/** Containers write there: no link of theirs is followed. */
+/** Containers write there: no link of theirs is followed. What is missing is made like the root of the volume. */
 async function openBelow(root: string, subPath: string): Promise<FileHandle> {
   let here = await open(root, O_PATH | constants.O_DIRECTORY);
+  const { mode, uid, gid } = await here.stat();
   for (const name of subPath.split('/').filter(Boolean)) {
     const path = `/proc/self/fd/${here.fd}/${name}`;
     await using _parent = here;
     if (name === '..') throw new CaissonError('invalid_argument', `${JSON.stringify(subPath)} leads out of its volume`);
-    await mkdir(path).catch((error: unknown) => {
-      if (!isErrno(error, 'EEXIST')) throw error;
-    });
+    const made = await mkdir(path).then(
+      () => true,
+      (error: unknown) => {
+        if (isErrno(error, 'EEXIST')) return false;
+        throw error;
+      },
+    );
     here = await open(path, O_PATH | constants.O_NOFOLLOW);
     if ((await here.stat()).isSymbolicLink()) {
       await here.close();
       throw new CaissonError('invalid_argument', `${JSON.stringify(subPath)} is a symbolic link in its volume`);
     }
+    if (!made) continue;
+    await chown(`/proc/self/fd/${here.fd}`, uid, gid);
+    await chmod(`/proc/self/fd/${here.fd}`, mode & 0o7777);
   }
   return here;
 }
@@ -169,9 +182,9 @@ async function openBelow(root: string, subPath: string): Promise<FileHandle> {
 /** Layers of an image, over one another; they stay mounted for the life of the VM. */
 const images = new Map<string, Promise<string>>();
 
-async function imageVolume({ layerSerials, subPath }: ImageRequest): Promise<string> {
-  const key = layerSerials.join();
-  const mounted = images.get(key) ?? mountImage(layerSerials, `${paths.images}/${images.size}`);
+async function imageVolume({ layerSerials, subPath }: ImageRequest, mappings: IdMappings | undefined): Promise<string> {
+  const key = `${layerSerials.join()} ${JSON.stringify(mappings)}`;
+  const mounted = images.get(key) ?? mountImage(layerSerials, `${paths.images}/${images.size}`, mappings);
   images.set(key, mounted);
   mounted.catch(() => images.delete(key));
   const root = await mounted;
@@ -182,8 +195,12 @@ async function imageVolume({ layerSerials, subPath }: ImageRequest): Promise<str
   throw new CaissonError('invalid_argument', `there is no ${JSON.stringify(subPath)} in the image of the volume`);
 }
 
-async function mountImage(layerSerials: readonly string[], path: string): Promise<string> {
-  const lower = await Promise.all(layerSerials.map(mountLayer));
+async function mountImage(
+  layerSerials: readonly string[],
+  path: string,
+  mappings: IdMappings | undefined,
+): Promise<string> {
+  const lower = await mountLayers(layerSerials, mappings);
   const [only] = lower;
   if (lower.length === 1 && only !== undefined) return only;
   await mkdir(path, { recursive: true });

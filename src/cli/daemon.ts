@@ -85,7 +85,7 @@ export async function startDaemon(config: Config, log: Logger): Promise<Daemon> 
       network: () => network.status(),
       runtime: () => runtimeState(config, vms, pods),
       containerFs: () => storage.usage(),
-      features: { recursiveReadOnlyMounts: true, userNamespaces: false, supplementalGroupsPolicy: true },
+      features: { recursiveReadOnlyMounts: true, userNamespaces: true, supplementalGroupsPolicy: true },
       version: caissonVersion(),
       log: log.child({ component: 'cri' }),
     }),

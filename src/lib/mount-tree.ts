@@ -17,6 +17,8 @@ const UMOUNT_NOFOLLOW = 8;
 
 /** include/uapi/linux/mount.h */
 const ATTRIBUTES = { readOnly: 1, nosuid: 2, nodev: 4, noexec: 8, nosymfollow: 0x200000 } as const;
+/** Owners are shown as a user namespace maps them. */
+const MOUNT_ATTR_IDMAP = 0x10_0000;
 const PROPAGATIONS = { private: 1 << 18, slave: 1 << 19 } as const;
 
 export type MountAttribute = keyof typeof ATTRIBUTES;
@@ -62,6 +64,8 @@ const treeOf = (fd: number): MountTree => ({ fd, [Symbol.dispose]: () => closeSy
 export interface TreeChange {
   readonly set?: readonly MountAttribute[];
   readonly propagation?: Propagation;
+  /** descriptor of a user namespace: its mappings are those of the files' owners */
+  readonly owners?: number;
   /** also of everything mounted below */
   readonly recursive: boolean;
 }
@@ -78,9 +82,11 @@ export function changeMount(path: string, change: TreeChange): void {
 }
 
 /** struct mount_attr: attr_set, attr_clr, propagation, userns_fd */
-function attributes({ set = [], propagation }: TreeChange): Buffer {
+function attributes({ set = [], propagation, owners }: TreeChange): Buffer {
   const buffer = Buffer.alloc(32);
-  buffer.writeBigUInt64LE(BigInt(set.reduce((bits, name) => bits | ATTRIBUTES[name], 0)), 0);
+  const mapped = owners === undefined ? 0 : MOUNT_ATTR_IDMAP;
+  buffer.writeBigUInt64LE(BigInt(set.reduce((bits, name) => bits | ATTRIBUTES[name], mapped)), 0);
+  if (owners !== undefined) buffer.writeBigUInt64LE(BigInt(owners), 24);
   if (propagation !== undefined) buffer.writeBigUInt64LE(BigInt(PROPAGATIONS[propagation]), 16);
   return buffer;
 }

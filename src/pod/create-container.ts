@@ -7,7 +7,7 @@ import { newId } from '../lib/ids.ts';
 import { annotate, traced } from '../lib/trace.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
 import { attachLayers, holdImages, layerSerial } from './layers.ts';
-import type { ContainerConfig, PodSandboxConfig } from './contracts.ts';
+import type { ContainerConfig, NamespaceOption, PodSandboxConfig } from './contracts.ts';
 import { planDevices } from './devices.ts';
 import { planMounts } from './mounts.ts';
 import { containerName } from './names.ts';
@@ -17,6 +17,7 @@ import { growSandbox, sizeOf } from './sizing.ts';
 import { seccompProfile } from './seccomp/index.ts';
 import { stopSignalNumber } from './signals.ts';
 import { bindVolumes, followVolumes, releaseVolumes } from './volumes.ts';
+import { checkSameUserNamespace, userNamespace } from './user-namespace.ts';
 import { validateContainer, type ValidContainerConfig } from './validate.ts';
 
 /** Prepares a container in the sandbox's VM; nothing runs yet. Returns its id; a failure leaves nothing behind. */
@@ -39,6 +40,9 @@ export async function createContainer(
   }
   const id = newId();
   annotate({ containerId: id });
+  const namespaces = config.linux?.security_context?.namespace_options;
+  checkSameUserNamespace(userNamespace(sandbox.namespaceOptions), userNamespace(namespaces));
+  checkTarget(context, sandboxId, namespaces);
   const seccomp = await seccompProfile(config);
   await using plan = await planMounts(context, config);
   const devices = await planDevices(context, config);
@@ -46,6 +50,7 @@ export async function createContainer(
     mounts: plan.mounts,
     seccomp,
     devices: devices.characters,
+    userNamespace: userNamespace(sandbox.namespaceOptions),
     containerId: id,
     config,
     sandboxConfig: sandboxConfig ?? { hostname: '' },
@@ -101,6 +106,18 @@ export function requireLive(context: PodContext, sandboxId: string): LiveSandbox
   const live = context.liveSandboxes.get(sandboxId);
   if (live && !live.stopping && context.sandboxes.get(sandboxId).state === 'ready') return live;
   throw new CaissonError('failed_precondition', `sandbox ${sandboxId} is not ready`);
+}
+
+/** Whose processes it wants to see: one of the same pod that runs. */
+function checkTarget({ containers }: PodContext, sandboxId: string, options: NamespaceOption | null | undefined): void {
+  if (options?.pid !== 'TARGET') return;
+  const field = 'config.linux.security_context.namespace_options.target_id';
+  const id = options.target_id;
+  const target = containers.has(id) ? containers.get(id) : undefined;
+  if (target?.sandboxId !== sandboxId)
+    throw new CaissonError('invalid_argument', `${field}: ${JSON.stringify(id)} is no container of this pod`);
+  if (target.state !== 'running')
+    throw new CaissonError('failed_precondition', `${field}: container ${id} is ${target.state}, not running`);
 }
 
 function requireImage(context: PodContext, config: ValidContainerConfig): Image {

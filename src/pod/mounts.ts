@@ -1,6 +1,7 @@
 import type { GuestVolume } from '../agent/contracts.ts';
 import type { Image } from '../image/contracts.ts';
 import { CaissonError } from '../lib/errors.ts';
+import type { IdMappings, IdRange } from '../lib/user-namespace.ts';
 import type { Bind, HostPath } from '../storage/contracts.ts';
 import { layerSerial } from './layers.ts';
 import type { PodContext } from './context.ts';
@@ -88,8 +89,9 @@ function hostPart(mount: CriMount, path: HostPath, binds: Bind[]): Part {
       hint: 'name it in config.devices',
     });
   }
+  const owners = mappingsOf(mount);
   if (path.memory) {
-    const { memory } = path;
+    const memory = owners ? { ...path.memory, ...mapped(path.memory, owners) } : path.memory;
     return {
       options: ['rbind', 'rprivate', mount.readonly ? 'ro' : 'rw'],
       volume: (source) => ({ source, kind: 'memory', ...memory }),
@@ -97,7 +99,7 @@ function hostPart(mount: CriMount, path: HostPath, binds: Bind[]): Part {
   }
   const readOnly = mount.recursive_read_only ? 'recursive' : mount.readonly ? 'yes' : 'no';
   const number = binds.length;
-  binds.push({ source: path, readOnly, followsHost });
+  binds.push({ source: path, readOnly, followsHost, owners });
   // in the guest everything below is as read-only as the mount itself; where that would be too much, the host's word counts
   const alsoInGuest = readOnly === 'recursive' || (readOnly === 'yes' && !followsHost && !path.hasSubmounts);
   return {
@@ -108,3 +110,24 @@ function hostPart(mount: CriMount, path: HostPath, binds: Bind[]): Part {
         : { source, kind: 'shared', number },
   };
 }
+
+function mappingsOf({ uidMappings, gidMappings }: CriMount): IdMappings | undefined {
+  if (uidMappings.length === 0) return undefined;
+  const range = ({ container_id, host_id, length }: CriMount['uidMappings'][number]): IdRange => ({
+    container: container_id,
+    host: host_id,
+    length,
+  });
+  return { uids: uidMappings.map(range), gids: gidMappings.map(range) };
+}
+
+/** Who owns it outside of the user namespace. */
+function mapped(owner: { readonly uid: number; readonly gid: number }, { uids, gids }: IdMappings) {
+  const map = (id: number, ranges: readonly IdRange[]): number => {
+    const range = ranges.find(({ container, length }) => id >= container && id < container + length);
+    return range ? range.host + id - range.container : NOBODY;
+  };
+  return { uid: map(owner.uid, uids), gid: map(owner.gid, gids) };
+}
+
+const NOBODY = 65_534;

@@ -6,6 +6,7 @@ import type { SpecMount } from './mounts.ts';
 import { capabilitySets } from './oci-capabilities.ts';
 import { ociResources } from './oci-resources.ts';
 import type { SeccompProfile } from './seccomp/index.ts';
+import type { IdMapping, UserNamespace } from './user-namespace.ts';
 
 /** What other runtimes give; the agent's own limit is lower. */
 const OPEN_FILES = 1_048_576;
@@ -39,6 +40,8 @@ export interface OciSpecInput {
   readonly seccomp?: SeccompProfile | undefined;
   /** character devices besides those of every container */
   readonly devices: readonly SpecDevice[];
+  /** the pod's */
+  readonly userNamespace?: UserNamespace | undefined;
 }
 
 /**
@@ -51,6 +54,9 @@ export function ociSpec(input: OciSpecInput): object {
   const security = config.linux?.security_context;
   const privileged = security?.privileged ?? false;
   const resources = config.linux?.resources;
+  // nothing at all is how Kubernetes asks for an unmasked /proc, which it allows in user namespaces only
+  const unmasked = input.userNamespace && !security?.masked_paths.length && !security?.readonly_paths.length;
+  const standard = (paths: readonly string[]): readonly string[] => (unmasked ? [] : paths);
   return {
     ociVersion: '1.1.0',
     hostname: undefined,
@@ -65,16 +71,17 @@ export function ociSpec(input: OciSpecInput): object {
       oomScoreAdj: clampOomScore(resources?.oom_score_adj),
       rlimits: [{ type: 'RLIMIT_NOFILE', soft: OPEN_FILES, hard: OPEN_FILES }],
     },
-    mounts: mounts(privileged, input.mounts),
+    mounts: mounts(privileged, input.userNamespace !== undefined, input.mounts),
     annotations: { 'io.kubernetes.cri.container-type': 'container' },
     linux: {
       cgroupsPath: `/caisson/${input.containerId}`,
-      namespaces: namespaces(config),
+      namespaces: namespaces(config, input.userNamespace),
+      ...idMappings(input.userNamespace),
       seccomp: input.seccomp,
       resources: ociResources(resources ?? null, privileged, input.devices),
       devices: input.devices.map(({ path, major, minor }) => ({ type: 'c', path, major, minor, fileMode: 0o666 })),
-      maskedPaths: privileged ? [] : orDefault(security?.masked_paths, MASKED_PATHS),
-      readonlyPaths: privileged ? [] : orDefault(security?.readonly_paths, READONLY_PATHS),
+      maskedPaths: privileged ? [] : orDefault(security?.masked_paths, standard(MASKED_PATHS)),
+      readonlyPaths: privileged ? [] : orDefault(security?.readonly_paths, standard(READONLY_PATHS)),
     },
   };
 }
@@ -99,18 +106,39 @@ function environment(config: ContainerConfig, image: ImageConfig, hostname: stri
   return [...path, ...name, ...term, ...values.entries().map(([key, value]) => `${key}=${value}`)];
 }
 
-function namespaces(config: ContainerConfig): object[] {
-  const pid = config.linux?.security_context?.namespace_options?.pid ?? 'CONTAINER';
-  // POD and NODE: the guest's own pid namespace, which only this pod's containers and the agent share
-  const own = pid === 'CONTAINER' ? [{ type: 'pid' }] : [];
-  return [...own, { type: 'mount' }, { type: 'cgroup' }];
+/** Names instead of paths are for the agent, which finds the namespace when the container starts. */
+function namespaces(config: ContainerConfig, userNamespace: UserNamespace | undefined): object[] {
+  const user = userNamespace ? [{ type: 'user' }] : [];
+  const pid = pidNamespace(config, userNamespace !== undefined);
+  return [...user, ...pid, { type: 'mount' }, { type: 'cgroup' }];
+}
+
+function pidNamespace(config: ContainerConfig, mapped: boolean): object[] {
+  const { pid = 'CONTAINER', target_id = '' } = config.linux?.security_context?.namespace_options ?? {};
+  // each container has a user namespace of its own, with the pod's mapping: none may mount a /proc of another's processes
+  if (mapped) return [{ type: 'pid' }];
+  if (pid === 'POD') return [{ type: 'pid', path: 'caisson:pid-of-pod' }];
+  if (pid === 'TARGET') return [{ type: 'pid', path: `caisson:pid-of:${target_id}` }];
+  // NODE: for a pod in a VM, that is the VM
+  return pid === 'NODE' ? [] : [{ type: 'pid' }];
+}
+
+const ociMapping = ({ container_id, host_id, length }: IdMapping) => ({
+  containerID: container_id,
+  hostID: host_id,
+  size: length,
+});
+
+function idMappings(userNamespace: UserNamespace | undefined): object {
+  if (!userNamespace) return {};
+  return { uidMappings: [ociMapping(userNamespace.uids)], gidMappings: [ociMapping(userNamespace.gids)] };
 }
 
 /** The caller's mounts take the place of ours at the same path; ours come first, so that none hides theirs. */
-function mounts(privileged: boolean, asked: readonly SpecMount[]): object[] {
+function mounts(privileged: boolean, mapped: boolean, asked: readonly SpecMount[]): object[] {
   const taken = new Set(asked.map(({ destination }) => posix.resolve(destination)));
   const free = ({ destination }: StandardMount): boolean => !taken.has(destination);
-  return [...standardMounts(privileged).filter(free), ...asked.map((mount) => ({ type: 'bind', ...mount }))];
+  return [...standardMounts(privileged, mapped).filter(free), ...asked.map((mount) => ({ type: 'bind', ...mount }))];
 }
 
 interface StandardMount {
@@ -120,7 +148,7 @@ interface StandardMount {
   readonly options: readonly string[];
 }
 
-function standardMounts(privileged: boolean): StandardMount[] {
+function standardMounts(privileged: boolean, mapped: boolean): StandardMount[] {
   const sealed = ['nosuid', 'noexec', 'nodev'];
   const readOnly = privileged ? 'rw' : 'ro';
   return [
@@ -137,7 +165,10 @@ function standardMounts(privileged: boolean): StandardMount[] {
       source: 'devpts',
       options: ['nosuid', 'noexec', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
     },
-    { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: sealed },
+    // the kernel lets only the owner of the VM's ipc namespace mount it
+    mapped
+      ? { destination: '/dev/mqueue', type: 'bind', source: 'caisson:mqueue', options: ['rbind', ...sealed] }
+      : { destination: '/dev/mqueue', type: 'mqueue', source: 'mqueue', options: sealed },
     { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...sealed, readOnly] },
     { destination: '/sys/fs/cgroup', type: 'cgroup', source: 'cgroup', options: [...sealed, 'relatime', readOnly] },
     { destination: '/dev/shm', type: 'bind', source: 'caisson:shm', options: ['rbind', 'nosuid', 'nodev', 'noexec'] },

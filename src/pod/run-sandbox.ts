@@ -14,6 +14,7 @@ import { nowNs, type SandboxRecord } from './records.ts';
 import { makeGround, newIdentity, startVm, type PreparedVm, type Shell, type ShellIdentity } from './shell.ts';
 import { grow, vmSize } from './sizing.ts';
 import { goLive } from './supervise.ts';
+import { userNamespace } from './user-namespace.ts';
 import { validateSandbox, type ValidSandboxConfig } from './validate.ts';
 
 const DEFAULT_SHM_BYTES = 64 * 1024 * 1024;
@@ -164,9 +165,15 @@ async function settings(id: string, config: PodSandboxConfig, network: PodNetwor
     interface: network.interface,
     resolvConf: await resolvConf(config, network.dns),
     hosts: hostsFile(hostname, network.ips),
-    sysctls: config.linux?.sysctls ?? {},
+    sysctls: { ...mappedSysctls(config), ...config.linux?.sysctls },
     shmSizeBytes: DEFAULT_SHM_BYTES,
   };
+}
+
+/** The VM's network is not owned by the pod's user namespace, so its root has no rights there: these take their place. */
+function mappedSysctls(config: PodSandboxConfig): Record<string, string> {
+  if (!userNamespace(config.linux?.security_context?.namespace_options)) return {};
+  return { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': '0 2147483647' };
 }
 
 function networkRequest({ id, uid }: ShellIdentity, config: ValidSandboxConfig): PodNetworkRequest {

@@ -7,6 +7,7 @@ import {
   type NamespaceOption,
   type PodSandboxConfig,
 } from './contracts.ts';
+import { userNamespace } from './user-namespace.ts';
 
 export type ValidSandboxConfig = PodSandboxConfig & { metadata: NonNullable<PodSandboxConfig['metadata']> };
 export type ValidContainerConfig = ContainerConfig & {
@@ -42,6 +43,7 @@ export function validateSandbox(
   if (logs !== '' && (!logs.startsWith('/') || logs.includes('\0'))) refuse('config.log_directory', 'is not absolute');
   validateDns(config);
   refuseHostNamespaces(config.linux?.security_context?.namespace_options);
+  userNamespace(config.linux?.security_context?.namespace_options);
   for (const mapping of config.port_mappings) validatePort(mapping);
   for (const field of ['memory_limit_in_bytes', 'cpu_shares', 'cpu_period'] as const) {
     const limit = config.linux?.resources?.[field] ?? '0';
@@ -115,6 +117,7 @@ function validateMount(mount: CriMount): void {
   if (!to.startsWith('/') || to.includes('\0')) refuse('config.mounts.container_path', `${quoted(to)} is not absolute`);
   if (to.split('/').includes('..')) refuse('config.mounts.container_path', `${quoted(to)} has a ".." in it`);
   if (to.replaceAll('/', '') === '') refuse('config.mounts.container_path', 'is the root');
+  validateMappings(mount);
   if (image?.image) return validateImageMount(mount);
   if (from === '') refuse('config.mounts.host_path', `is empty, of ${quoted(to)}`);
   if (!from.startsWith('/') || from.includes('\0'))
@@ -128,6 +131,25 @@ function validateMount(mount: CriMount): void {
   if (propagation !== 'PROPAGATION_PRIVATE')
     refuse('config.mounts.recursive_read_only', `${quoted(to)}: needs private propagation`);
 }
+
+function validateMappings({ container_path: to, uidMappings, gidMappings }: CriMount): void {
+  for (const [field, ranges, other] of [
+    ['uidMappings', uidMappings, gidMappings],
+    ['gidMappings', gidMappings, uidMappings],
+  ] as const) {
+    if (ranges.length === 0 && other.length > 0) refuse(`config.mounts.${field}`, `${quoted(to)}: is missing`);
+    if (ranges.length > MAX_MAPPINGS)
+      refuse(`config.mounts.${field}`, `${quoted(to)}: has over ${MAX_MAPPINGS} entries`);
+    for (const { host_id: host, container_id: container, length } of ranges) {
+      if (length === 0 || Math.max(host, container) + length > IDS)
+        refuse(`config.mounts.${field}`, `${quoted(to)}: ${container} ${host} ${length} is not a range of ids`);
+    }
+  }
+}
+
+/** The kernel's. */
+const MAX_MAPPINGS = 340;
+const IDS = 2 ** 32;
 
 function validateImageMount({ container_path: to, host_path: from, image_sub_path: sub, readonly }: CriMount): void {
   if (from !== '') refuse('config.mounts.host_path', `${quoted(to)}: an image volume has none`);

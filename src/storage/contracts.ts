@@ -1,3 +1,5 @@
+import type { IdMappings } from '../lib/user-namespace.ts';
+
 /** The storage ports: one writable disk per pod for all its containers' upper layers; host files and directories as volumes. */
 
 export interface ScratchDisk {
@@ -59,6 +61,8 @@ export interface Bind {
   readonly readOnly: 'no' | 'yes' | 'recursive';
   /** what is mounted below the source on the host later appears as well */
   readonly followsHost: boolean;
+  /** how the owners of its files are mapped; undefined: they are as on the host */
+  readonly owners?: IdMappings | undefined;
 }
 
 /** What a pod sees of the host: a virtiofsd with one directory, `<container>/<number of the bind>` for each volume. */
@@ -67,7 +71,10 @@ export interface VolumeShare extends AsyncDisposable {
   readonly socket: string;
   /** resolves with the last words of virtiofsd when it has ended; then no volume of the pod answers any more */
   readonly exited: Promise<string>;
-  /** All or nothing. `already_exists` when the container has binds. */
+  /**
+   * All or nothing. `already_exists` when the container has binds, `failed_precondition` when a file system cannot map
+   * owners.
+   */
   bind(containerId: string, binds: readonly Bind[]): Promise<void>;
   /**
    * Tells, until its release, what `..data` leads to in each directory of the container's that has such a link: now,

@@ -4,7 +4,7 @@ import type { ImageConfig } from '../../src/image/contracts.ts';
 import { loadProto } from '../../src/lib/grpc/load.ts';
 import type { ContainerConfig } from '../../src/pod/contracts.ts';
 import { capabilitySets } from '../../src/pod/oci-capabilities.ts';
-import { ociSpec, processArgs } from '../../src/pod/oci-spec.ts';
+import { ociSpec, processArgs, type OciSpecInput } from '../../src/pod/oci-spec.ts';
 import type { ProtoGrpcType } from '../../proto/generated/runtime/api.ts';
 
 const image: ImageConfig = {
@@ -35,16 +35,23 @@ interface Spec {
     readonly oomScoreAdj: number;
   };
   readonly root: { readonly readonly: boolean };
-  readonly mounts: readonly { readonly destination: string; readonly options: readonly string[] }[];
+  readonly mounts: readonly {
+    readonly type: string;
+    readonly destination: string;
+    readonly options: readonly string[];
+  }[];
   readonly linux: {
-    readonly namespaces: readonly { readonly type: string }[];
+    readonly namespaces: readonly { readonly type: string; readonly path?: string }[];
+    readonly uidMappings: readonly object[];
+    readonly gidMappings: readonly object[];
     readonly maskedPaths: readonly string[];
     readonly resources: { readonly memory?: { readonly limit: number }; readonly cpu?: object };
   };
 }
 
-const build = (fields: object): Spec =>
+const build = (fields: object, pod: Pick<OciSpecInput, 'userNamespace'> = {}): Spec =>
   ociSpec({
+    ...pod,
     containerId: 'c1',
     config: config(fields),
     sandboxConfig: { hostname: 'web' },
@@ -72,11 +79,30 @@ describe('the OCI spec of a container', () => {
     assert.equal(build({}).process.cwd, '/work');
   });
 
-  it('has a pid namespace of its own unless it is the pod’s, and never one of network, ipc or uts', () => {
-    const types = (pid: string): string[] =>
-      build({ linux: { security_context: { namespace_options: { pid } } } }).linux.namespaces.map(({ type }) => type);
-    assert.deepEqual(types('CONTAINER'), ['pid', 'mount', 'cgroup']);
-    assert.deepEqual(types('POD'), ['mount', 'cgroup']);
+  it('has the pid namespace that was asked for, and never one of network, ipc or uts', () => {
+    const namespaces = (options: object) =>
+      build({ linux: { security_context: { namespace_options: options } } }).linux.namespaces;
+    const rest = [{ type: 'mount' }, { type: 'cgroup' }];
+    assert.deepEqual(namespaces({ pid: 'CONTAINER' }), [{ type: 'pid' }, ...rest]);
+    assert.deepEqual(namespaces({ pid: 'POD' }), [{ type: 'pid', path: 'caisson:pid-of-pod' }, ...rest]);
+    const joined = { type: 'pid', path: 'caisson:pid-of:abc' };
+    assert.deepEqual(namespaces({ pid: 'TARGET', target_id: 'abc' }), [joined, ...rest]);
+    assert.deepEqual(namespaces({ pid: 'NODE' }), rest);
+  });
+
+  it('has a user namespace of its own with the mapping of its pod', () => {
+    const mapping = { container_id: 0, host_id: 1000, length: 10 };
+    const userNamespace = { uids: mapping, gids: { ...mapping, host_id: 2000 } };
+    const { linux, mounts } = build(
+      { linux: { security_context: { namespace_options: { pid: 'POD' } } } },
+      { userNamespace },
+    );
+    assert.deepEqual(linux.namespaces[0], { type: 'user' });
+    assert.deepEqual(linux.namespaces[1], { type: 'pid' });
+    assert.deepEqual(linux.uidMappings, [{ containerID: 0, hostID: 1000, size: 10 }]);
+    assert.deepEqual(linux.gidMappings, [{ containerID: 0, hostID: 2000, size: 10 }]);
+    assert.deepEqual(linux.maskedPaths, []);
+    assert.equal(mounts.find(({ destination }) => destination === '/dev/mqueue')?.type, 'bind');
   });
 
   it('masks nothing for a privileged container and mounts /sys writable for it', () => {

@@ -72,7 +72,14 @@ function contextWith(agent: Partial<AgentClient>): { readonly context: PodContex
   context.sandboxes.insert(
     POD,
     'pod',
-    useless<SandboxRecord>('record', { state: 'ready', logDirectory: '', size: SIZE, resources: null, overhead: null }),
+    useless<SandboxRecord>('record', {
+      state: 'ready',
+      namespaceOptions: null,
+      logDirectory: '',
+      size: SIZE,
+      resources: null,
+      overhead: null,
+    }),
   );
   context.liveSandboxes.set(POD, {
     vm: useless('vm'),

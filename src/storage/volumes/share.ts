@@ -3,7 +3,8 @@ import { CaissonError, isErrno } from '../../lib/errors.ts';
 import { ignoreMissing } from '../../lib/files.ts';
 import { inMountNamespace, type MountStep } from '../../lib/mount-namespace.ts';
 import { changeTree, cloneTree, type MountTree } from '../../lib/mount-tree.ts';
-import type { Bind, VolumeShare } from '../contracts.ts';
+import { openUserNamespace, type IdMappings } from '../../lib/user-namespace.ts';
+import type { Bind, HostPath, VolumeShare } from '../contracts.ts';
 import { followData } from './follow.ts';
 import { killVirtiofsd, sharePaths, type Virtiofsd } from './virtiofsd.ts';
 
@@ -80,7 +81,7 @@ async function bind(
   try {
     const steps: MountStep[] = [];
     for (const [number, one] of binds.entries()) {
-      const tree = trees.use(treeOf(one));
+      const tree = trees.use(await treeOf(one));
       const mountpoint = `${home}/${number}`;
       await (one.source.kind === 'directory' ? mkdir(mountpoint) : writeFile(mountpoint, '', { flag: 'wx' }));
       steps.push({ do: 'attach', tree: tree.fd, target: `/${containerId}/${number}` });
@@ -98,7 +99,7 @@ async function bind(
  * A copy of the source's mounts. virtiofsd executes nothing and follows no links, and devices are the guest's own: the
  * kernel is told so, too.
  */
-function treeOf({ source, readOnly, followsHost }: Bind): MountTree {
+async function treeOf({ source, readOnly, followsHost, owners }: Bind): Promise<MountTree> {
   const tree = cloneTree(source.fd);
   try {
     changeTree(tree, {
@@ -107,10 +108,24 @@ function treeOf({ source, readOnly, followsHost }: Bind): MountTree {
       recursive: true,
     });
     if (readOnly === 'yes') changeTree(tree, { set: ['readOnly'], recursive: false });
+    if (owners) await mapOwners(tree, source, owners);
     return tree;
   } catch (error) {
     tree[Symbol.dispose]();
     throw error;
+  }
+}
+
+async function mapOwners(tree: MountTree, { path }: HostPath, owners: IdMappings): Promise<void> {
+  await using namespace = await openUserNamespace(owners);
+  try {
+    changeTree(tree, { owners: namespace.fd, recursive: true });
+  } catch (cause) {
+    const what = `config.mounts: the owners of the files in ${path} cannot be mapped`;
+    throw new CaissonError('failed_precondition', what, {
+      cause,
+      hint: 'its file system, or one that is mounted below it, knows no mapped mounts',
+    });
   }
 }
 
