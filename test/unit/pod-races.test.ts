@@ -17,9 +17,9 @@ import { startContainer } from '../../src/pod/start-container.ts';
 import { stopContainer } from '../../src/pod/stop-container.ts';
 import { noSamples } from '../../src/pod/stats/sampler.ts';
 import { endContainers } from '../../src/pod/supervise.ts';
-import type { Collection } from '../../src/state/contracts.ts';
 import type { VmPort } from '../../src/vm/contracts.ts';
 import { fakeImages, image, recordingLog, type LogLine } from './cri-fakes.ts';
+import { inMemory, useless } from './pod-fakes.ts';
 
 const POD = 'a'.repeat(64);
 const CONTAINER = 'c'.repeat(64);
@@ -35,23 +35,6 @@ function config(): ContainerConfig {
 }
 
 const SIZE = { vcpus: 1, memoryMib: 256 };
-
-/** Stands in for what a test has no use for: whatever is asked of it is an error. */
-function useless<T extends object>(what: string, parts: Partial<T> = {}): T {
-  const get = (target: Partial<T>, name: string | symbol): unknown => {
-    if (name in target) return target[name as keyof T];
-    throw new Error(`the test did not expect ${what}.${String(name)}`);
-  };
-  return new Proxy(parts, { get }) as T;
-}
-
-function inMemory<T>(): Collection<T> {
-  const known = new Set<string>();
-  const update = (id: string): void => {
-    if (!known.has(id)) throw new CaissonError('not_found', `there is no ${id}`);
-  };
-  return { insert: (id) => void known.add(id), update, delete: (id) => void known.delete(id), all: () => [] };
-}
 
 function contextWith(agent: Partial<AgentClient>): { readonly context: PodContext; readonly logged: LogLine[] } {
   const logged: LogLine[] = [];
