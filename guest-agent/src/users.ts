@@ -81,21 +81,22 @@ function checkId(id: number, what: string): number {
   throw new CaissonError('invalid_argument', `${what} id ${id} is not between 0 and ${MAX_ID}`);
 }
 
+/** Undefined for what is no id: such a line does not count, or a strange one could make somebody root. */
+const idIn = (text: string): number | undefined =>
+  /^\d{1,10}$/.test(text) && Number(text) <= MAX_ID ? Number(text) : undefined;
+
 function parsePasswd(text: string): PasswdEntry[] {
-  return records(text, 7).map(([name = '', , uid, gid, , home = '']) => ({
-    name,
-    uid: Number(uid),
-    gid: Number(gid),
-    home,
-  }));
+  return records(text, 7).flatMap(([name = '', , uidText = '', gidText = '', , home = '']) => {
+    const [uid, gid] = [idIn(uidText), idIn(gidText)];
+    return uid === undefined || gid === undefined ? [] : [{ name, uid, gid, home }];
+  });
 }
 
 function parseGroup(text: string): GroupEntry[] {
-  return records(text, 4).map(([name = '', , gid, members = '']) => ({
-    name,
-    gid: Number(gid),
-    members: members.split(','),
-  }));
+  return records(text, 4).flatMap(([name = '', , gidText = '', members = '']) => {
+    const gid = idIn(gidText);
+    return gid === undefined ? [] : [{ name, gid, members: members.split(',') }];
+  });
 }
 
 function records(text: string, fields: number): string[][] {

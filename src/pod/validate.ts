@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import { isIP } from 'node:net';
 import { CaissonError } from '../lib/errors.ts';
 import {
@@ -41,6 +42,7 @@ export function validateSandbox(
   validateHostname(config.hostname);
   const logs = config.log_directory;
   if (logs !== '' && (!logs.startsWith('/') || logs.includes('\0'))) refuse('config.log_directory', 'is not absolute');
+  if (logs.split('/').includes('..')) refuse('config.log_directory', `${quoted(logs)} has a ".." in it`);
   validateDns(config);
   refuseHostNamespaces(config.linux?.security_context?.namespace_options);
   userNamespace(config.linux?.security_context?.namespace_options);
@@ -49,6 +51,8 @@ export function validateSandbox(
     const limit = config.linux?.resources?.[field] ?? '0';
     if (Number(limit) < 0) refuse(`config.linux.resources.${field}`, `${limit} is negative`);
   }
+  const overhead = config.linux?.overhead?.memory_limit_in_bytes ?? '0';
+  if (Number(overhead) < 0) refuse('config.linux.overhead.memory_limit_in_bytes', `${overhead} is negative`);
 }
 
 function validateHostname(hostname: string): void {
@@ -98,8 +102,9 @@ export function validateContainer(config: ContainerConfig): asserts config is Va
     refuse('config.log_path', `${JSON.stringify(config.log_path)} has a ".." in it`);
   if (config.working_dir !== '' && !config.working_dir.startsWith('/')) refuse('config.working_dir', 'is not absolute');
   for (const { key, value } of config.envs) {
-    if (key === '' || /[=\0]/.test(key)) refuse('config.envs', `${JSON.stringify(key)} is not a variable's name`);
+    if (key === '' || /[=\0\n]/.test(key)) refuse('config.envs', `${JSON.stringify(key)} is not a variable's name`);
     if (value.includes(0)) refuse('config.envs', `the value of ${key} has a NUL`);
+    if (!isUtf8(value)) refuse('config.envs', `the value of ${key} is not UTF-8`);
   }
   for (const text of [...config.command, ...config.args])
     if (text.includes('\0')) refuse('config.command', 'has a NUL');

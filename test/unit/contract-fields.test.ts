@@ -105,7 +105,7 @@ function makePodContext(): PodContext {
   });
   const vm = useless<Vm>('vm', {
     agentSocket: '/agent.sock',
-    record: useless<Vm['record']>('vm.record', { pid: 1, uid: 2 }) as Vm['record'],
+    record: useless<Vm['record']>('vm.record', { pid: 1, uid: 2 }),
     exited: new Promise<never>(() => undefined),
     attachDisk: () => Promise.resolve(),
     attachFs: () => Promise.resolve(),

@@ -51,6 +51,20 @@ describe('the user of a container', () => {
     assert.equal((await resolveUser(root, ask(''))).uid, 0);
   });
 
+  it('is not found in a line whose ids are none', async () => {
+    const root = await rootfs('strange');
+    const ids = ['0x0', '-1', '4294967296', '2147483648', '', ' 0', '1e1', '00000000000'];
+    const lines = ids.flatMap((id, number) => [`u${number}:x:${id}:1000::/:`, `g${number}:x:1000:${id}::/:`]);
+    await writeFile(join(root, 'etc/passwd'), `${lines.join('\n')}\napp:x:1000:1001::/home/app:/bin/sh\n`);
+    await writeFile(join(root, 'etc/group'), ids.map((id, number) => `h${number}:x:${id}:app`).join('\n'));
+    for (const number of ids.keys()) {
+      for (const name of [`u${number}`, `g${number}`])
+        await assert.rejects(resolveUser(root, ask(name)), /is not in the image/, name);
+      await assert.rejects(resolveUser(root, ask(`app:h${number}`)), /is not in the image/);
+    }
+    assert.deepEqual((await resolveUser(root, ask('app'))).supplementalGroups, [1001]);
+  });
+
   it('must exist and have an id in range', async () => {
     const root = join(home, 'good');
     await assert.rejects(resolveUser(root, ask('nobody')), /user "nobody" is not in/);
