@@ -134,7 +134,9 @@ async function nginxLayer(root: string): Promise<LayerSpec> {
 
 async function apacheImage(root: string, base: readonly LayerSpec[]): Promise<ImageSpec> {
   const modules = ['mpm_event', 'authz_core', 'dir'].map((name) => `usr/lib/apache2/modules/mod_${name}.so`);
-  const programs = await programsWithLibraries(root, ['usr/sbin/apache2', ...modules]);
+  // the C library loads it only when a thread is cancelled
+  const late = 'usr/lib/x86_64-linux-gnu/libgcc_s.so.1';
+  const programs = await programsWithLibraries(root, ['usr/sbin/apache2', ...modules, late]);
   // under the name by which the upstream image has it, which it also prints into its log
   const renamed = programs.map((entry) =>
     entry.name === 'usr/sbin/apache2' ? { ...entry, name: 'usr/sbin/httpd' } : entry,

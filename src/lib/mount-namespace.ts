@@ -56,7 +56,11 @@ export async function inMountNamespace(namespace: number, steps: readonly MountS
 }
 
 function startWorker(): Worker {
-  const started = new Worker(new URL('mount-namespace-worker.ts', import.meta.url), { name: 'mount-namespace' });
+  const started = new Worker(new URL('mount-namespace-worker.ts', import.meta.url), {
+    name: 'mount-namespace',
+    // it closes descriptors that it got from system calls, not from Node
+    trackUnmanagedFds: false,
+  });
   started.on('message', ({ id, error }: MountJobResult) => {
     const job = pending.get(id);
     pending.delete(id);
