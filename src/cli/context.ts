@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import type { Command } from 'commander';
+import { Option, type Command } from 'commander';
 import { loadWithSources } from '../config/index.ts';
 import type { Loaded, Overrides } from '../config/index.ts';
 import type { Config } from '../config/schema.ts';
@@ -12,17 +12,20 @@ interface GlobalOptions extends Overrides {
   readonly config?: string;
 }
 
+const GLOBAL_OPTIONS = [
+  ['--config <file>', 'configuration file; drop-ins are in config.d beside it (default: /etc/caisson/config.toml)'],
+  ['--root <directory>', 'what survives a reboot: images, disks, database'],
+  ['--state <directory>', 'what does not: sockets and files of running VMs'],
+  ['--socket <path>', 'CRI socket (default: caisson.sock in the state directory)'],
+  ['--log-level <level>', 'trace, debug, info, warn or error'],
+] as const;
+
 /** Every command takes these, before or after its own name. */
-export function addGlobalOptions(program: Command): void {
-  program
-    .option(
-      '--config <file>',
-      'configuration file; drop-ins are in config.d beside it (default: /etc/caisson/config.toml)',
-    )
-    .option('--root <directory>', 'what survives a reboot: images, disks, database')
-    .option('--state <directory>', 'what does not: sockets and files of running VMs')
-    .option('--socket <path>', 'CRI socket (default: caisson.sock in the state directory)')
-    .option('--log-level <level>', 'trace, debug, info, warn or error');
+export function addGlobalOptions(command: Command, { hidden = false } = {}): void {
+  for (const [flags, description] of GLOBAL_OPTIONS) {
+    const option = new Option(flags, description);
+    command.addOption(hidden ? option.hideHelp() : option);
+  }
 }
 
 export async function configOf(command: Command): Promise<Config> {

@@ -1,60 +1,44 @@
-import { credentials, status } from '@grpc/grpc-js';
-import type { ServiceError } from '@grpc/grpc-js';
-import type { ProtoGrpcType } from '../../proto/generated/runtime/api.ts';
-import type { Image__Output } from '../../proto/generated/runtime/runtime/v1/Image.ts';
-import type { ImageServiceClient } from '../../proto/generated/runtime/runtime/v1/ImageService.ts';
-import { CaissonError } from '../lib/errors.ts';
-import { loadProto } from '../lib/grpc/load.ts';
+import { status, type ServiceError } from '@grpc/grpc-js';
+import { access, constants } from 'node:fs/promises';
+import { CaissonError, isErrno } from '../lib/errors.ts';
+import { connectCri, type CriConnection } from '../lib/grpc/cri-client.ts';
 
 /** `ms` to find out that no daemon listens */
 const CONNECT_TIMEOUT_MS = 3000;
 
-/** The image service of the daemon that listens on `socket`, as the kubelet sees it. */
-export interface ImageClient extends Disposable {
-  list(): Promise<Image__Output[]>;
-  /** Returns the image's id. */
-  pull(reference: string): Promise<string>;
-}
+export type DaemonConnection = CriConnection & Disposable;
 
-export async function connectImages(socket: string): Promise<ImageClient> {
-  const { runtime } = loadProto<ProtoGrpcType>('runtime/v1/api.proto');
-  const client = new runtime.v1.ImageService(`unix:${socket}`, credentials.createInsecure());
-  await ready(client, socket);
-  return {
-    list: () => answer<Image__Output[]>((done) => client.listImages({}, (error, value) => done(error, value?.images))),
-    pull: (image) =>
-      answer<string>((done) => client.pullImage({ image: { image } }, (error, value) => done(error, value?.image_ref))),
-    [Symbol.dispose]: () => client.close(),
-  };
-}
-
-async function ready(client: ImageServiceClient, socket: string): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  client.waitForReady(Date.now() + CONNECT_TIMEOUT_MS, (error) => (error ? reject(error) : resolve()));
+/** The daemon that listens on `socket`, as the kubelet sees it. Throws `unavailable` when there is none. */
+export async function connectDaemon(socket: string): Promise<DaemonConnection> {
+  await requireAccess(socket);
+  const cri = connectCri(socket);
   try {
-    await promise;
+    await cri.ready(CONNECT_TIMEOUT_MS);
   } catch (cause) {
-    client.close();
-    throw new CaissonError('unavailable', `no caisson daemon answers on ${socket}`, {
-      cause,
-      hint: 'start one with `caisson serve` or `systemctl start caisson`, or name its socket with --socket',
-    });
+    cri.close();
+    throw noDaemon(socket, cause);
+  }
+  return { ...cri, [Symbol.dispose]: () => cri.close() };
+}
+
+/** gRPC does not say why it cannot connect. */
+async function requireAccess(socket: string): Promise<void> {
+  try {
+    await access(socket, constants.R_OK | constants.W_OK);
+  } catch (cause) {
+    if (!isErrno(cause, 'EACCES')) throw noDaemon(socket, cause);
+    throw new CaissonError('permission_denied', `${socket} is for root only`, { cause, hint: 'sudo caisson ...' });
   }
 }
 
-type Done<T> = (error: ServiceError | null, value: T | undefined) => void;
-
-async function answer<T>(call: (done: Done<T>) => unknown): Promise<T> {
-  const { promise, resolve, reject } = Promise.withResolvers<T>();
-  call((error, value) => {
-    if (error)
-      reject(
-        new CaissonError(error.code === status.UNAVAILABLE ? 'unavailable' : 'internal', error.details, {
-          cause: error,
-        }),
-      );
-    else if (value === undefined) reject(new CaissonError('internal', 'the daemon gave an empty answer'));
-    else resolve(value);
+function noDaemon(socket: string, cause: unknown): CaissonError {
+  return new CaissonError('unavailable', `no caisson daemon answers on ${socket}`, {
+    cause,
+    hint: 'start one with `caisson serve` or `systemctl start caisson`, or name its socket with --socket',
   });
-  return promise;
+}
+
+/** That a call failed because the daemon went away: another may answer a later call. */
+export function isUnavailable(error: unknown): error is ServiceError {
+  return error instanceof Error && 'code' in error && error.code === status.UNAVAILABLE;
 }

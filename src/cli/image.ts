@@ -30,9 +30,9 @@ function addList(image: Command): void {
     .description('list the container images that the running daemon holds')
     .option('--json', 'as JSON')
     .action(async (options: { json?: true }, command: Command) => {
-      const { connectImages } = await import('./cri-client.ts');
-      using client = await connectImages((await configOf(command)).socket);
-      const images = await client.list();
+      const { connectDaemon } = await import('./cri-client.ts');
+      using daemon = await connectDaemon((await configOf(command)).socket);
+      const { images } = await daemon.image.ListImages();
       if (options.json) return printJson(images);
       printTable([
         ['IMAGE', 'ID', 'MiB'],
@@ -52,10 +52,12 @@ function addPull(image: Command): void {
     .command('pull <reference>')
     .description('let the running daemon pull a container image')
     .action(async (reference: string, _options: object, command: Command) => {
-      const { connectImages } = await import('./cri-client.ts');
-      using client = await connectImages((await configOf(command)).socket);
+      const { connectDaemon } = await import('./cri-client.ts');
+      using daemon = await connectDaemon((await configOf(command)).socket);
       note(`pulling ${reference}`);
-      print(await client.pull(reference));
+      // a large image on a slow line takes what it takes
+      const pulled = await daemon.image.PullImage({ image: { image: reference } }, { deadlineMs: Infinity });
+      print(pulled.image_ref);
     });
 }
 

@@ -55,7 +55,8 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
     removeSandbox: (id) => ifKnown(sandboxes.resolve(id), (known) => removeSandbox(context, known)),
     sandbox: (id) => {
       const known = sandboxes.require(id);
-      return sandboxView(known, sandboxes.get(known));
+      const view = sandboxView(known, sandboxes.get(known));
+      return { ...view, info: { ...view.info, agent: agentView(context, known) } };
     },
     sandboxes: (filter) => listSandboxes(context, filter),
     createContainer: (sandboxId, config, sandboxConfig, signal) =>
@@ -111,4 +112,12 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
       await Promise.all([...context.liveContainers.values()].map(({ ended }) => ended));
     },
   };
+}
+
+/** How quickly the agent answers, as far as is known; null for a sandbox that is not ready. */
+function agentView({ liveSandboxes }: PodContext, id: string) {
+  const samples = liveSandboxes.get(id)?.samples;
+  if (!samples) return null;
+  const { roundTripMs, askedMs } = samples;
+  return { roundTripMs: roundTripMs ?? null, silentMs: askedMs === undefined ? 0 : performance.now() - askedMs };
 }

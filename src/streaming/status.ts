@@ -1,5 +1,5 @@
 /** How a command's end is told: metav1.Status as JSON since version 4 of the protocol, plain text before. */
-import { describeError } from '../lib/errors.ts';
+import { CaissonError, describeError } from '../lib/errors.ts';
 
 /** An exit code, or why there is none. */
 export type Outcome = { readonly exitCode: number } | { readonly error: unknown };
@@ -15,16 +15,17 @@ export function statusText(outcome: Outcome): Buffer {
   return Buffer.from('message' in status ? status.message : '');
 }
 
-/** `not_found` and the like do not become codes of their own: clients know InternalError, and show its message. */
+/** Clients know InternalError, and show its message. Ours finds our own code, such as `not_found`, in the cause. */
 function statusOf(outcome: Outcome) {
   if ('error' in outcome) {
-    const message = describeError(outcome.error);
+    const { error } = outcome;
+    const message = describeError(error);
     return {
       metadata: {},
       status: 'Failure',
       message,
       reason: 'InternalError',
-      details: { causes: [{ message }] },
+      details: { causes: [{ ...(error instanceof CaissonError && { reason: error.code }), message }] },
       code: 500,
     };
   }

@@ -208,9 +208,11 @@ describe('metrics', () => {
 
 const traffic = { bytes: 1, packets: 2, errors: 3, dropped: 4 };
 
+const info = { agentVersion: '1', kernelRelease: '6', bootId: 'b', configured: true, containers: [] };
+
 describe('the sampler', () => {
   const sampledBy = (stats: Sampled['agent']['stats']): Sampled => ({
-    agent: { stats },
+    agent: { stats, info: () => Promise.resolve(info) },
     samples: noSamples(),
     counters: async () => ({ name: 'eth0', received: traffic, sent: traffic }),
   });

@@ -1,4 +1,4 @@
-/** A CRI client with promises, for tests, demo and bench. */
+/** A CRI client with promises, for the command line, demo, bench and tests. */
 import { Client, credentials, Metadata, type ServiceDefinition } from '@grpc/grpc-js';
 import type { MethodDefinition } from '@grpc/proto-loader';
 import type { ProtoGrpcType } from '../../../proto/generated/runtime/api.ts';
@@ -30,6 +30,8 @@ export type CriClient<Service> = {
 export interface CriConnection {
   readonly runtime: CriClient<RuntimeServiceDefinition>;
   readonly image: CriClient<ImageServiceDefinition>;
+  /** Rejects when nobody answers within `timeoutMs`. */
+  ready(timeoutMs: number): Promise<void>;
   close(): void;
 }
 
@@ -48,8 +50,15 @@ export function connectCri(socketPath: string, defaultDeadlineMs = DEFAULT_DEADL
   return {
     runtime: promisify<RuntimeServiceDefinition>(client, RuntimeService.service, defaultDeadlineMs),
     image: promisify<ImageServiceDefinition>(client, ImageService.service, defaultDeadlineMs),
+    ready: (timeoutMs) => ready(client, timeoutMs),
     close: () => client.close(),
   };
+}
+
+function ready(client: Client, timeoutMs: number): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  client.waitForReady(Date.now() + timeoutMs, (error) => (error ? reject(error) : resolve()));
+  return promise;
 }
 
 function promisify<Service>(client: Client, service: ServiceDefinition, defaultDeadlineMs: number): CriClient<Service> {

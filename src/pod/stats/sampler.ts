@@ -19,6 +19,8 @@ const YOUNG_MS = 500;
 /** how long that one waits, when there is an older sample, and when there is none */
 const PATIENCE_MS = 2000;
 const GREAT_PATIENCE_MS = 10_000;
+/** how long an agent may take for a short answer before the question is given up */
+const ANSWER_MS = 10_000;
 
 export interface Sample {
   readonly timestamp: TimestampNs;
@@ -32,16 +34,26 @@ export interface SandboxSamples {
   latest: Sample | undefined;
   previous: Sample | undefined;
   network: { readonly timestamp: TimestampNs; readonly counters: InterfaceCounters } | undefined;
+  /** `ms` that the agent took for its last short answer */
+  roundTripMs: number | undefined;
+  /** since when it owes one, by performance.now() */
+  askedMs: number | undefined;
 }
 
 export interface Sampled {
-  readonly agent: Pick<AgentClient, 'stats'>;
+  readonly agent: Pick<AgentClient, 'stats' | 'info'>;
   readonly samples: SandboxSamples;
   /** undefined when the interface is gone */
   readonly counters: () => Promise<InterfaceCounters | undefined>;
 }
 
-export const noSamples = (): SandboxSamples => ({ latest: undefined, previous: undefined, network: undefined });
+export const noSamples = (): SandboxSamples => ({
+  latest: undefined,
+  previous: undefined,
+  network: undefined,
+  roundTripMs: undefined,
+  askedMs: undefined,
+});
 
 interface Running {
   readonly ended: Promise<void>;
@@ -120,11 +132,20 @@ export class Sampler {
     try {
       const network = await counters();
       if (network) samples.network = { timestamp: nowNs(), counters: network };
+      await this.#timeAgent(agent, samples);
       const stats = await agent.stats(performance.now() < this.#detailsUntilMs, this.#end.signal);
       samples.previous = samples.latest;
       samples.latest = { timestamp: nowNs(), clockMs: performance.now(), stats };
     } catch (error) {
       this.#log.debug({ err: error }, 'a VM did not tell its statistics');
     }
+  }
+  /** A question that is not answered stays where it can be seen, until one is. */
+  async #timeAgent(agent: Sampled['agent'], samples: SandboxSamples): Promise<void> {
+    const askedMs = performance.now();
+    samples.askedMs ??= askedMs;
+    await agent.info(AbortSignal.any([this.#end.signal, AbortSignal.timeout(ANSWER_MS)]));
+    samples.roundTripMs = performance.now() - askedMs;
+    samples.askedMs = undefined;
   }
 }

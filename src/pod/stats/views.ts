@@ -3,9 +3,11 @@ import type { ContainerView, SandboxView } from '../contracts.ts';
 import type { CgroupSample, ContainerSample, ContainerStatsView, SandboxStatsView } from './contracts.ts';
 import type { Sample, SandboxSamples } from './sampler.ts';
 
+type Samples = Pick<SandboxSamples, 'latest' | 'previous' | 'network'>;
+
 export function containerStats(
   container: ContainerView,
-  samples: SandboxSamples | undefined,
+  samples: Samples | undefined,
   writableDirectory: string,
 ): ContainerStatsView {
   const sample = container.state === 'running' && samples ? containerSample(container.id, samples) : null;
@@ -15,7 +17,7 @@ export function containerStats(
 export function sandboxStats(
   sandbox: SandboxView,
   containers: readonly ContainerStatsView[],
-  samples: SandboxSamples | undefined,
+  samples: Samples | undefined,
 ): SandboxStatsView {
   const { latest, previous, network } = samples ?? {};
   return {
@@ -27,7 +29,7 @@ export function sandboxStats(
   };
 }
 
-function containerSample(id: string, { latest, previous }: SandboxSamples): ContainerSample | null {
+function containerSample(id: string, { latest, previous }: Samples): ContainerSample | null {
   const now = latest?.stats.containers.get(id);
   if (!latest || !now) return null;
   const before = previous?.stats.containers.get(id)?.cgroup;

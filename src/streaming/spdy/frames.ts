@@ -67,7 +67,12 @@ export function controlFrame(type: number, flags: number, payload: Buffer): Buff
   return frame;
 }
 
-/** `headerBlock`: compressed. */
+/** `headerBlock`: packed. No stream has an associated one or a priority. */
+export function synStream(streamId: number, headerBlock: Buffer): Buffer {
+  return controlFrame(FrameType.synStream, 0, Buffer.concat([words(streamId, 0), Buffer.alloc(2), headerBlock]));
+}
+
+/** `headerBlock`: packed. */
 export function synReply(streamId: number, headerBlock: Buffer): Buffer {
   return controlFrame(FrameType.synReply, 0, Buffer.concat([words(streamId), headerBlock]));
 }

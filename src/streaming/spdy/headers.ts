@@ -42,19 +42,35 @@ export class HeaderDecoder {
   }
 }
 
-/** Compresses one connection's blocks without headers, which is all that a server of streams has to say. */
-export class EmptyHeaderEncoder {
+/** Packs one connection's blocks, in their order, without a compressor: what is said here is short. */
+export class HeaderEncoder {
   #started = false;
 
-  /** The count 0 in a stored block, then the empty one of Z_SYNC_FLUSH: nothing that would need a compressor. */
-  encode(): Buffer {
-    const block = Buffer.from([0x00, 0x04, 0x00, 0xfb, 0xff, 0, 0, 0, 0, 0x00, 0x00, 0x00, 0xff, 0xff]);
+  /** A stored block, then the empty one of Z_SYNC_FLUSH. */
+  encode(headers: Readonly<Record<string, string>> = {}): Buffer {
+    const plain = plainHeaders(headers);
+    const stored = Buffer.from([0x00, 0, 0, 0, 0]);
+    stored.writeUInt16LE(plain.length, 1);
+    stored.writeUInt16LE(plain.length ^ 0xff_ff, 3);
+    const block = Buffer.concat([stored, plain, Buffer.from([0x00, 0x00, 0x00, 0xff, 0xff])]);
     if (this.#started) return block;
     this.#started = true;
     const zlibHeader = Buffer.from([0x78, 0xbb, 0, 0, 0, 0]);
     zlibHeader.writeUInt32BE(HEADER_DICTIONARY_ID, 2);
     return Buffer.concat([zlibHeader, block]);
   }
+}
+
+/** Names and values are ASCII. */
+function plainHeaders(headers: Readonly<Record<string, string>>): Buffer {
+  const entries = Object.entries(headers);
+  const number = (value: number): Buffer => {
+    const bytes = Buffer.allocUnsafe(4);
+    bytes.writeUInt32BE(value);
+    return bytes;
+  };
+  const texts = entries.flat().flatMap((text) => [number(text.length), Buffer.from(text, 'latin1')]);
+  return Buffer.concat([number(entries.length), ...texts]);
 }
 
 /** The stream's first block: method, a flag for the dictionary, and which one. */

@@ -21,7 +21,7 @@ import {
   synReply,
   type ControlFrame,
 } from './frames.ts';
-import { EmptyHeaderEncoder } from './headers.ts';
+import { HeaderEncoder } from './headers.ts';
 import { FrameParser } from './parser.ts';
 
 /** `bytes` of answers to a client that asks (pings) and does not read them */
@@ -46,7 +46,7 @@ export class SpdySession implements AsyncDisposable {
   readonly #options: SpdyOptions;
   readonly #idle: IdleWatch;
   readonly #parser: FrameParser;
-  readonly #replyHeaders = new EmptyHeaderEncoder();
+  readonly #replyHeaders = new HeaderEncoder();
   readonly #streams = new Map<number, Channel>();
   readonly #closed: Promise<void>;
   #lastStreamId = 0;
