@@ -39,7 +39,7 @@ export async function attach(target: string, command: Command): Promise<void> {
   const socket = await openWebSocket(url, COMMAND_PROTOCOL, config);
   const detaching = new AbortController();
   {
-    using raw = tty && stdin && process.stdin.isTTY ? rawMode(process.stdin) : undefined;
+    using raw = tty && stdin && process.stdin.isTTY ? rawMode() : undefined;
     const ends = localEnds({ stdin, tty });
     const input = raw && withKeys(process.stdin, () => detaching.abort());
     const leave = AbortSignal.any([leaving.signal, detaching.signal]);

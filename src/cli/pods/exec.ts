@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import type { WebSocket } from 'ws';
 import type { Config } from '../../config/schema.ts';
 import { configOf } from '../context.ts';
 import { connectDaemon } from '../cri-client.ts';
@@ -40,11 +41,21 @@ async function execIn(target: string, words: readonly string[], options: ExecOpt
   if (tty && stdin && !process.stdin.isTTY) note('caisson: stdin is no terminal; the command gets one all the same');
   const url = await askForUrl(target, isShell ? ['sh'] : words, { stdin, tty, namespace: options.namespace }, config);
   const socket = await openWebSocket(url, COMMAND_PROTOCOL, config);
-  using raw = tty && stdin && process.stdin.isTTY ? rawMode(process.stdin) : undefined;
-  void raw;
-  const end = await joinCommand(socket, localEnds({ stdin, tty }), leaving.signal);
-  leaveStdin();
+  const end = await joinOnTerminal(socket, { stdin, tty }, leaving.signal);
   return end ? exitCodeOf(end) : leaving.exitCode;
+}
+
+/** Returns with the terminal as it was before. */
+async function joinOnTerminal(
+  socket: WebSocket,
+  { stdin, tty }: { readonly stdin: boolean; readonly tty: boolean },
+  leave: AbortSignal,
+): Promise<CommandEnd | undefined> {
+  using raw = tty && stdin && process.stdin.isTTY ? rawMode() : undefined;
+  void raw;
+  const end = await joinCommand(socket, localEnds({ stdin, tty }), leave);
+  leaveStdin();
+  return end;
 }
 
 interface Wanted {

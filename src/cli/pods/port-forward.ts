@@ -63,9 +63,11 @@ async function carryOne(url: string, config: Config, socket: Socket, port: numbe
   });
   if (socket.destroyed) data.destroy();
   socket.pipe(data);
-  data.pipe(socket);
+  data.pipe(socket, { end: false });
   const words = await problem;
-  if (words === '') return;
-  note(`caisson: ${words}`);
-  socket.resetAndDestroy();
+  if (words !== '') {
+    note(`caisson: ${words}`);
+    socket.resetAndDestroy();
+  } else if (data.readableEnded) socket.end();
+  else data.once('end', () => socket.end());
 }

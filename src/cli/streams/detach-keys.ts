@@ -11,6 +11,7 @@ export function detachKeys(onDetach: () => void): Transform {
       const passed: number[] = [];
       for (const byte of chunk) {
         if (held && byte === CTRL_Q) {
+          held = false;
           done(null, Buffer.from(passed));
           onDetach();
           return;

@@ -1,12 +1,12 @@
 /** The terminal that a command of ours runs on. */
-import type { ReadStream, WriteStream } from 'node:tty';
+import type { WriteStream } from 'node:tty';
+import { makeRaw } from '../../lib/raw-terminal.ts';
 import type { TerminalSize } from '../../pod/contracts.ts';
 
 /** What is typed goes through as it is, Ctrl-C included, until it is disposed of; then the terminal is as before. */
-export function rawMode(input: ReadStream): Disposable {
-  const wasRaw = input.isRaw;
-  const restore = (): void => void input.setRawMode(wasRaw);
-  input.setRawMode(true);
+export function rawMode(): Disposable {
+  const raw = makeRaw(process.stdin.fd);
+  const restore = (): void => raw[Symbol.dispose]();
   // also when somebody calls process.exit
   process.once('exit', restore);
   return {

@@ -9,7 +9,7 @@ export interface LogLine {
 }
 
 export interface TestServer extends AsyncDisposable {
-  readonly server: StreamingServer;
+  readonly server: StreamingServer & AsyncDisposable;
   readonly streams: FakeStreams;
   readonly log: readonly LogLine[];
   /** with stdin, stdout and stderr unless told otherwise */
