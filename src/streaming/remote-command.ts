@@ -40,8 +40,9 @@ export async function runCommand(open: OpenProcess, ends: CommandEnds): Promise<
 
 async function follow(session: ProcessSession, ends: CommandEnds): Promise<Outcome> {
   const { gone } = ends;
-  feed(ends.stdin, session.stdin);
+  // the size first: what is typed may ask for it
   followSizes(ends.resize, session);
+  feed(ends.stdin, session.stdin);
   const outputs = [carry(session.stdout, ends.stdout), carry(session.stderr, ends.stderr)];
   const written = Promise.allSettled(outputs.map(({ done }) => done));
   const exit = await orAborted(session.exited, gone);
