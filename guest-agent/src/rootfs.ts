@@ -8,14 +8,14 @@ import { containerPaths, layerPath } from './paths.ts';
 const layers = new Map<string, Promise<string>>();
 let layerCount = 0;
 
-/** Mounts the layers (bottom first) and the overlay over them; returns the root file system's path. */
+/** Mounts the layers (bottom first; none: the VM's own root) and the overlay over them; returns the root file system's path. */
 export async function mountRootfs(
   id: string,
   layerSerials: readonly string[],
   mappings: IdMappings | undefined,
 ): Promise<string> {
   const { rootfs, writable } = containerPaths(id);
-  const lower = await mountLayers(layerSerials, mappings);
+  const lower = layerSerials.length === 0 ? ['/'] : await mountLayers(layerSerials, mappings);
   await mkdir(`${writable}/upper`, { recursive: true, mode: 0o755 });
   // what is written has the owners that the VM sees, so only the layers are mapped
   if (mappings) await chown(`${writable}/upper`, rootId(mappings.uids), rootId(mappings.gids));

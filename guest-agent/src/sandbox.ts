@@ -20,7 +20,18 @@ export async function prepareSandbox(request: PrepareSandboxRequest__Output): Pr
   prepared = true;
   if (request.entropy.length > 0) await writeFile('/dev/urandom', request.entropy);
   await mkdir(paths.run, { recursive: true, mode: 0o711 });
-  await Promise.all([mountScratch(request.scratch_serial), prepareContainerRoot(), prepareCgroups()]);
+  await mkdir(paths.shm, { recursive: true });
+  // a container that only rehearses has them, too
+  const files = [paths.resolvConf, paths.hosts, paths.hostname].map((path) => writeFile(path, '', { mode: 0o644 }));
+  await Promise.all([...files, mountScratch(request.scratch_serial), prepareContainerRoot(), prepareCgroups()]);
+}
+
+/** Leaves the interface as it was: down, without addresses, routes and neighbours. */
+export async function rehearseNetwork(config: Interface__Output | null): Promise<void> {
+  if (configured) throw new CaissonError('failed_precondition', 'this VM is a pod already');
+  await configureNetwork(config);
+  const back = ['neigh flush dev eth0 nud permanent', 'addr flush dev eth0', 'link set dev eth0 down'];
+  await runCommand('/usr/sbin/ip', ['-batch', '-'], `${back.join('\n')}\n`);
 }
 
 /** Makes the prepared VM this pod's. What fails is named in the error; the host then throws the VM away. */
@@ -71,8 +82,7 @@ async function mountScratch(serial: string): Promise<void> {
   mount(await findDisk(serial), paths.scratch, 'ext4', 0, 'noinit_itable,barrier=0');
 }
 
-async function mountShm(size: string): Promise<void> {
-  await mkdir(paths.shm, { recursive: true });
+function mountShm(size: string): void {
   mount('shm', paths.shm, 'tmpfs', mountFlags.nodev | mountFlags.nosuid | mountFlags.noexec, `mode=1777,size=${size}`);
 }
 

@@ -18,7 +18,7 @@ import { fail, unary } from './handlers.ts';
 import type { OutputReader } from './output.ts';
 import { portForward } from './port-forward.ts';
 import { onlineProcessors } from './processors.ts';
-import { configureSandbox, isConfigured, prepareSandbox } from './sandbox.ts';
+import { configureSandbox, isConfigured, prepareSandbox, rehearseNetwork } from './sandbox.ts';
 import { readStats } from './stats/index.ts';
 import { streaming, wrongStart } from './stream-call.ts';
 import { syncVolume, type VolumeRequest } from './volumes.ts';
@@ -61,6 +61,11 @@ const handlers: AgentHandlers = {
 
   PrepareSandbox: unary(async (request) => {
     await prepareSandbox(request);
+    return {};
+  }),
+
+  RehearseNetwork: unary(async (request) => {
+    await rehearseNetwork(request.interface);
     return {};
   }),
 

@@ -224,6 +224,8 @@ export interface AgentClient extends Disposable {
   info(signal: AbortSignal): Promise<AgentInfo>;
   /** Once per VM, before `configureSandbox`: what any pod needs. */
   prepareSandbox(settings: PrepareSettings, signal: AbortSignal): Promise<void>;
+  /** Configures the network and takes it back, so that code and programs have been used once. */
+  rehearseNetwork(network: GuestInterface, signal: AbortSignal): Promise<void>;
   configureSandbox(settings: SandboxSettings, signal: AbortSignal): Promise<void>;
   createContainer(settings: ContainerSettings, signal: AbortSignal): Promise<AgentUser>;
   /** `not_found`, `permission_denied`: the command is not there or cannot be executed. */

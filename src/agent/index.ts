@@ -9,6 +9,7 @@ import type { GetStatsResponse__Output } from '../../proto/generated/agent/caiss
 import type { OnlineProcessorsResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/OnlineProcessorsResponse.ts';
 import type { PrepareSandboxResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/PrepareSandboxResponse.ts';
 import type { UpdateContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/UpdateContainerResponse.ts';
+import type { RehearseNetworkResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/RehearseNetworkResponse.ts';
 import type { RemoveContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/RemoveContainerResponse.ts';
 import type { SignalContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/SignalContainerResponse.ts';
 import type { StartContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/StartContainerResponse.ts';
@@ -18,6 +19,7 @@ import type { Volume } from '../../proto/generated/agent/caisson/agent/v1/Volume
 import { CaissonError } from '../lib/errors.ts';
 import { loadProto } from '../lib/grpc/load.ts';
 import { traced } from '../lib/trace.ts';
+import type { GuestInterface } from '../network/contracts.ts';
 import type { AgentClient, AgentExit, GuestVolume, SandboxSettings } from './contracts.ts';
 import { attachStart, execStart, openPort, openSession, type OpenCalls } from './sessions.ts';
 import { statsOf } from './stats.ts';
@@ -61,6 +63,13 @@ export function connectAgent(socketPath: string): AgentClient {
       await unary<PrepareSandboxResponse__Output>(
         'PrepareSandbox',
         (...call) => control.PrepareSandbox(request, ...call),
+        signal,
+      );
+    },
+    rehearseNetwork: async (network, signal) => {
+      await unary<RehearseNetworkResponse__Output>(
+        'RehearseNetwork',
+        (...call) => control.RehearseNetwork({ interface: interfaceMessage(network) }, ...call),
         signal,
       );
     },
@@ -229,16 +238,7 @@ function sandboxMessage(settings: SandboxSettings) {
     hostname: settings.hostname,
     time_ns: String(BigInt(Date.now()) * 1_000_000n),
     entropy: randomBytes(64),
-    interface: net
-      ? {
-          name: net.name,
-          mac: net.mac,
-          mtu: net.mtu,
-          addresses: net.addresses.map(({ cidr }) => cidr),
-          routes: net.routes.map(({ destination, gateway = '', mtu = 0 }) => ({ destination, gateway, mtu })),
-          neighbours: [...net.neighbours],
-        }
-      : null,
+    interface: net ? interfaceMessage(net) : null,
     resolv_conf: settings.resolvConf,
     hosts: settings.hosts,
     sysctls: { ...settings.sysctls },
@@ -255,6 +255,17 @@ function volumeMessage(volume: GuestVolume): Volume {
     return { source, memory: { key, size_bytes: String(sizeBytes), mode, uid, gid, sub_path: subPath } };
   }
   return { source, image: { layer_serials: [...volume.layerSerials], sub_path: volume.subPath } };
+}
+
+function interfaceMessage(net: GuestInterface) {
+  return {
+    name: net.name,
+    mac: net.mac,
+    mtu: net.mtu,
+    addresses: net.addresses.map(({ cidr }) => cidr),
+    routes: net.routes.map(({ destination, gateway = '', mtu = 0 }) => ({ destination, gateway, mtu })),
+    neighbours: [...net.neighbours],
+  };
 }
 
 function agentExit(exit: Exit__Output): AgentExit {

@@ -29,9 +29,12 @@ const MASKED_PATHS = [
 ];
 const READONLY_PATHS = ['/proc/bus', '/proc/fs', '/proc/irq', '/proc/sys', '/proc/sysrq-trigger'];
 
+/** What a spec is made of, apart from mounts. */
+export type OciConfig = Pick<ContainerConfig, 'linux' | 'tty' | 'working_dir' | 'command' | 'args' | 'envs'>;
+
 export interface OciSpecInput {
   readonly containerId: string;
-  readonly config: ContainerConfig;
+  readonly config: OciConfig;
   readonly sandboxConfig: Pick<PodSandboxConfig, 'hostname'>;
   readonly image: ImageConfig;
   /** what the config's mounts come to */
@@ -87,13 +90,13 @@ export function ociSpec(input: OciSpecInput): object {
 }
 
 /** As Kubernetes has it: command replaces the entrypoint, and then the image's arguments no longer apply. */
-export function processArgs(config: ContainerConfig, image: ImageConfig): string[] {
+export function processArgs(config: OciConfig, image: ImageConfig): string[] {
   const command = config.command.length > 0 ? config.command : image.entrypoint;
   const ownArgs = config.args.length > 0 || config.command.length > 0;
   return [...command, ...(ownArgs ? config.args : image.cmd)];
 }
 
-function environment(config: ContainerConfig, image: ImageConfig, hostname: string): string[] {
+function environment(config: OciConfig, image: ImageConfig, hostname: string): string[] {
   const own = config.envs.map(({ key, value }) => [key, value.toString('utf8')] as const);
   const fromImage = image.env.map((entry) => {
     const at = entry.indexOf('=');
@@ -107,13 +110,13 @@ function environment(config: ContainerConfig, image: ImageConfig, hostname: stri
 }
 
 /** Names instead of paths are for the agent, which finds the namespace when the container starts. */
-function namespaces(config: ContainerConfig, userNamespace: UserNamespace | undefined): object[] {
+function namespaces(config: OciConfig, userNamespace: UserNamespace | undefined): object[] {
   const user = userNamespace ? [{ type: 'user' }] : [];
   const pid = pidNamespace(config, userNamespace !== undefined);
   return [...user, ...pid, { type: 'mount' }, { type: 'cgroup' }];
 }
 
-function pidNamespace(config: ContainerConfig, mapped: boolean): object[] {
+function pidNamespace(config: OciConfig, mapped: boolean): object[] {
   const { pid = 'CONTAINER', target_id = '' } = config.linux?.security_context?.namespace_options ?? {};
   // each container has a user namespace of its own, with the pod's mapping: none may mount a /proc of another's processes
   if (mapped) return [{ type: 'pid' }];
