@@ -42,10 +42,10 @@ export async function configureSandbox(request: ConfigureSandboxRequest__Output)
   setRealTime(BigInt(request.time_ns));
   if (request.entropy.length > 0) await writeFile('/dev/urandom', request.entropy);
   if (request.hostname !== '') setHostname(request.hostname);
+  mountShm(request.shm_size_bytes);
+  mountMqueue();
   await Promise.all([
     configureNetwork(request.interface),
-    mountShm(request.shm_size_bytes),
-    mountMqueue(),
     writeFile(paths.resolvConf, request.resolv_conf, { mode: 0o644 }),
     writeFile(paths.hosts, request.hosts, { mode: 0o644 }),
     writeFile(paths.hostname, `${request.hostname}\n`, { mode: 0o644 }),

@@ -1,5 +1,6 @@
+import { existsSync, statSync } from 'node:fs';
 import { open, readFile, rename, rm, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 import { isErrno } from './errors.ts';
 
 /** Writes a file so that a crash leaves either the old or the new content, never a part of it. */
@@ -43,4 +44,17 @@ export function ignoreMissing<T>(value: T): (error: unknown) => T {
     if (isErrno(error, 'ENOENT')) return value;
     throw error;
   };
+}
+
+/** Where a program is by PATH; the name itself when it is a path or is not found. */
+export function findProgram(name: string): string {
+  if (name.includes('/')) return name;
+  const places = (process.env['PATH'] ?? '').split(delimiter).map((directory) => join(directory, name));
+  return places.find((place) => existsSync(place)) ?? name;
+}
+
+/** Changes when the file is replaced or written; empty when there is none. Cheap: one stat. */
+export function fileVersion(path: string): string {
+  const found = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return found ? `${found.ino}:${found.mtimeNs}` : '';
 }

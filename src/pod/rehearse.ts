@@ -36,7 +36,10 @@ export async function rehearse({ agent }: PreparedVm, signal: AbortSignal): Prom
   });
   const user = { user: '', gid: undefined, supplementalGroups: [], strictGroups: false };
   // without layers: of the VM's own root
-  await agent.createContainer({ id, layerSerials: [], ociSpec: spec, volumes: [], user, stdin: false }, signal);
+  await agent.createContainer(
+    { id, layerSerials: [], ociSpec: spec, volumes: [], user, stdin: false, stdinOnce: false },
+    signal,
+  );
   try {
     await agent.startContainer(id, signal);
     const output = agent.output(id, async ({ endOffset }) => endOffset);

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
 import { orAborted } from '../lib/async.ts';
 import { CaissonError, describeError } from '../lib/errors.ts';
-import { exists, removeTree } from '../lib/files.ts';
+import { exists, fileVersion, findProgram, removeTree } from '../lib/files.ts';
 import { shortId } from '../lib/ids.ts';
 import type { Logger } from '../lib/logger.ts';
 import { isRunning } from '../lib/processes.ts';
@@ -85,7 +85,9 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     const at = { home: templateHome(config.guest_image), vmHome: home };
     return { ...at, uid: config.uid_base, imageInputs, launch: { ...boot, accelerator: kind, cpuModel }, log };
   };
-  const template = holdTemplate({ wanted: config.template, keeper, signal: closing.signal, log });
+  const fingerprint = (): string =>
+    [findProgram(config.qemu), join(config.guest_image, 'manifest.json')].map(fileVersion).join(' ');
+  const template = holdTemplate({ wanted: config.template, keeper, fingerprint, signal: closing.signal, log });
 
   const spare = async (): Promise<number> => (await availableMemoryMib()) - config.memory_reserve_mib;
   // short: the path of a unix socket has at most 107 bytes
@@ -128,7 +130,7 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     },
     [Symbol.asyncDispose]: async () => {
       closing.abort(new CaissonError('cancelled', 'the daemon ends'));
-      await template.settled;
+      await template.idle();
     },
   };
 }

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmod, mkdtemp, open, readdir, rm, symlink } from 'node:fs/promises';
+import { chmod, mkdtemp, open, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -15,7 +15,8 @@ const log = createLogger({ level: 'error' });
 let home = '';
 let config: Config['vm'];
 
-const openPort = (): Promise<VmPort> => openVms({ config, stateDir: join(home, 'state'), log });
+const openPort = (changes: Partial<Config['vm']> = {}): Promise<VmPort> =>
+  openVms({ config: { ...config, ...changes }, stateDir: join(home, 'state'), log });
 const settled = async (vms: VmPort): Promise<string> => {
   const alive = setInterval(() => undefined, 1000);
   await vms.settled;
@@ -91,6 +92,28 @@ describe('the VM template', { skip: process.getuid?.() === 0 ? false : 'needs ro
     clearInterval(alive);
     assert.notEqual((await identity(vm)).bootId, '');
     assert.equal(await settled(vms), 'ready');
+  });
+
+  it('is made anew when QEMU is upgraded while the daemon runs', async () => {
+    const qemu = join(home, 'qemu');
+    const install = async (version: number): Promise<void> => {
+      const words = `--version) echo "QEMU emulator version ${version}"; exit;;`;
+      await writeFile(`${qemu}.new`, `#!/bin/sh\ncase $1 in ${words} esac\nexec qemu-system-x86_64 "$@"\n`, {
+        mode: 0o755,
+      });
+      await rename(`${qemu}.new`, qemu);
+    };
+    await install(98);
+    await using vms = await openPort({ qemu });
+    assert.equal(await settled(vms), 'ready');
+    const old = vms.template().detail;
+    await install(99);
+    // it boots: the template of the earlier QEMU is not for this one
+    await using booted = await vms.start(spec(5), AbortSignal.timeout(120_000));
+    assert.notEqual((await identity(booted)).bootId, '');
+    while (vms.template().state === 'being made') await new Promise((resolve) => setTimeout(resolve, 50));
+    assert.equal(vms.template().state, 'ready');
+    assert.notEqual(vms.template().detail, old);
   });
 
   it('leaves no process behind', async () => {
