@@ -17,6 +17,7 @@ import { resolveUser, type ResolvedUser, type UserRequest } from './users.ts';
 import { prepareVolumes, releaseVolumes, type VolumeRequest } from './volumes.ts';
 import { parseSpec, placeInGuest, withResources, type OciSpec } from './spec.ts';
 import { Terminal } from './terminal.ts';
+import { nowNs } from './clock.ts';
 
 export interface ExitReport extends ProcessEnd {
   readonly finishedAtNs: bigint;
@@ -180,7 +181,7 @@ async function finish(container: Container, { code, signal }: ProcessEnd): Promi
   if (container.terminal === undefined) container.input?.end();
   // the host can let go of its volumes as soon as it hears of the end
   await releaseVolumes(container.id);
-  const finishedAtNs = BigInt(Date.now()) * 1_000_000n;
+  const finishedAtNs = nowNs();
   container.exit = { code, signal, finishedAtNs, oomKilled: oomKills > 0 && code !== 0 };
   container.resolveExit(container.exit);
   for (const watcher of container.exitWatchers) watcher(container.exit);

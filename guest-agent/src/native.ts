@@ -32,6 +32,7 @@ const c = {
   move_mount: libc.func('syscall', 'long', ['long', 'int', 'str', 'int', 'str', 'uint']),
   mount_setattr: libc.func('syscall', 'long', ['long', 'int', 'str', 'uint', 'uint8_t *', 'size_t']),
   clock_settime: libc.func('int clock_settime(int clock, const uint8_t *time)'),
+  adjtime: libc.func('int adjtime(const uint8_t *delta, uint8_t *left)'),
 };
 
 const errnoNames = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
@@ -220,4 +221,13 @@ export function setRealTime(ns: bigint): void {
   time.writeBigInt64LE(ns / 1_000_000_000n, 0);
   time.writeBigInt64LE(ns % 1_000_000_000n, 8);
   check('clock_settime', c.clock_settime(0, time));
+}
+
+/** Lets the real-time clock run faster or slower, by half a millisecond a second, until it has gained `ns`. */
+export function slewRealTime(ns: bigint): void {
+  const delta = Buffer.alloc(16); // struct timeval; microseconds may be negative
+  const us = ns / 1000n;
+  delta.writeBigInt64LE(us / 1_000_000n, 0);
+  delta.writeBigInt64LE(us % 1_000_000n, 8);
+  check('adjtime', c.adjtime(delta, null));
 }

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { nowNs } from './clock.ts';
 
 export type StreamName = 'STDOUT' | 'STDERR';
 
@@ -110,7 +111,7 @@ export class ContainerOutput {
 
   #keep(stream: StreamName, data: Buffer): void {
     this.#produced += data.length;
-    const now = BigInt(Date.now()) * 1_000_000n;
+    const now = nowNs();
     this.#lastTimeNs = now > this.#lastTimeNs ? now : this.#lastTimeNs + 1n;
     const chunk = { stream, data, endOffset: this.#produced, timeNs: this.#lastTimeNs };
     this.#kept.push(chunk);

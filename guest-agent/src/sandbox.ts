@@ -7,7 +7,8 @@ import { readFile } from 'node:fs/promises';
 import { runCommand } from './command.ts';
 import { prepareContainerRoot } from './containers.ts';
 import { findDisk } from './disks.ts';
-import { mount, mountFlags, setHostname, setRealTime } from './native.ts';
+import { setClock } from './clock.ts';
+import { mount, mountFlags, setHostname } from './native.ts';
 import { paths } from './paths.ts';
 
 let prepared = false;
@@ -39,11 +40,11 @@ export async function configureSandbox(request: ConfigureSandboxRequest__Output)
   if (!prepared) throw new CaissonError('failed_precondition', 'this VM has not been prepared');
   if (configured) throw new CaissonError('failed_precondition', 'this VM has been configured before');
   configured = true;
-  setRealTime(BigInt(request.time_ns));
+  setClock(BigInt(request.time_ns));
   if (request.entropy.length > 0) await writeFile('/dev/urandom', request.entropy);
   if (request.hostname !== '') setHostname(request.hostname);
   mountShm(request.shm_size_bytes);
-  mountMqueue();
+  await mountMqueue();
   await Promise.all([
     configureNetwork(request.interface),
     writeFile(paths.resolvConf, request.resolv_conf, { mode: 0o644 }),

@@ -1,3 +1,4 @@
+import { adjustClock, nowNs } from './clock.ts';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { release } from 'node:os';
@@ -54,7 +55,7 @@ const handlers: AgentHandlers = {
     agent_version: AGENT_VERSION,
     kernel_release: release(),
     boot_id: (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim(),
-    time_ns: String(BigInt(Date.now()) * 1_000_000n),
+    time_ns: String(nowNs()),
     configured: isConfigured(),
     containers: [...containers.allContainers()].map(containerInfo),
   })),
@@ -117,6 +118,7 @@ const handlers: AgentHandlers = {
     return {};
   }),
 
+  AdjustClock: unary(async (request) => ({ time_ns: String(adjustClock(request)) })),
   OnlineProcessors: unary(async (request) => {
     await onlineProcessors(request.count);
     return {};

@@ -234,6 +234,8 @@ export interface AgentClient extends Disposable {
   updateContainer(id: string, resources: object, signal: AbortSignal): Promise<void>;
   /** Brings plugged-in processors online, `count` in all. */
   onlineProcessors(count: number, signal: AbortSignal): Promise<void>;
+  /** Moves the guest's clock by so many ms, `slowly` or at once; returns its time then, ms since the epoch. */
+  adjustClock(byMs: number, how: { readonly slowly: boolean }, signal: AbortSignal): Promise<number>;
   /** `ignored`: the container has no handler for the signal, only SIGKILL will end it. */
   signalContainer(id: string, signal: number, all: boolean): Promise<{ readonly ignored: boolean }>;
   /** Resolves when the container has ended; rejects when the VM or this client has. */

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import * as grpc from '@grpc/grpc-js';
 import type { ProtoGrpcType } from '../../proto/generated/agent/agent.ts';
+import type { AdjustClockResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/AdjustClockResponse.ts';
 import type { Exit__Output } from '../../proto/generated/agent/caisson/agent/v1/Exit.ts';
 import type { ConfigureSandboxResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/ConfigureSandboxResponse.ts';
 import type { CreateContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/CreateContainerResponse.ts';
@@ -26,6 +27,7 @@ import { statsOf } from './stats.ts';
 import { readOutput, runExec } from './streams.ts';
 import { agentError } from './status.ts';
 
+const NS_PER_MS = 1_000_000n;
 const MAX_MESSAGE_BYTES = 4 * 1024 * 1024;
 const WINDOW_BYTES = 1024 * 1024;
 
@@ -47,6 +49,13 @@ export function connectAgent(socketPath: string): AgentClient {
   const control = stub(socketPath);
   const bulk = stub(socketPath);
   const open: OpenCalls = new Set();
+  /** One call with a deadline; waits for the connection to come up until then. */
+  const unary = <Response>(
+    name: string,
+    invoke: Invoke<Response>,
+    signal?: AbortSignal,
+    deadlineMs = CONTROL_DEADLINE_MS,
+  ): Promise<Response> => traced(`agent ${name}`, () => answerOf(name, invoke, open, signal, deadlineMs));
   return {
     info: async (signal) => {
       const info = await unary<GetInfoResponse__Output>('GetInfo', (...call) => control.GetInfo({}, ...call), signal);
@@ -130,6 +139,15 @@ export function connectAgent(socketPath: string): AgentClient {
         signal,
       );
     },
+    adjustClock: async (byMs, { slowly }, signal) => {
+      const request = { by_ns: String(BigInt(Math.round(byMs)) * NS_PER_MS), slowly };
+      const { time_ns } = await unary<AdjustClockResponse__Output>(
+        'AdjustClock',
+        (...call) => control.AdjustClock(request, ...call),
+        signal,
+      );
+      return Number(BigInt(time_ns) / NS_PER_MS);
+    },
     signalContainer: async (id, signal, all) => {
       const { ignored } = await unary<SignalContainerResponse__Output>('SignalContainer', (...call) =>
         control.SignalContainer({ id, signal, all }, ...call),
@@ -201,19 +219,10 @@ type Invoke<Response> = (
   callback: Callback<Response>,
 ) => grpc.ClientUnaryCall;
 
-/** One call with a deadline; waits for the connection to come up until then. */
-function unary<Response>(
-  name: string,
-  invoke: Invoke<Response>,
-  signal?: AbortSignal,
-  deadlineMs = CONTROL_DEADLINE_MS,
-): Promise<Response> {
-  return traced(`agent ${name}`, () => answerOf(name, invoke, signal, deadlineMs));
-}
-
 function answerOf<Response>(
   name: string,
   invoke: Invoke<Response>,
+  open: OpenCalls,
   signal: AbortSignal | undefined,
   deadlineMs: number,
 ): Promise<Response> {
@@ -222,10 +231,17 @@ function answerOf<Response>(
     const deadline = deadlineMs === Infinity ? Infinity : Date.now() + deadlineMs;
     const call = invoke(metadata, { deadline }, (error, response) => {
       signal?.removeEventListener('abort', cancel);
+      open.delete(entry);
       if (error || response === undefined) reject(agentError(name, error));
       else resolve(response);
     });
     const cancel = (): void => call.cancel();
+    const fail = (reason: CaissonError): void => {
+      reject(reason);
+      cancel();
+    };
+    const entry = { fail };
+    open.add(entry);
     signal?.addEventListener('abort', cancel, { once: true });
     if (signal?.aborted) cancel();
   });

@@ -5,7 +5,7 @@ import type { AgentSession, ExecSettings, StreamSelection } from './contracts.ts
 import { StreamCall, type RawCall } from './stream-call.ts';
 
 /** Those of one client, so that they end with it. */
-export type OpenCalls = Set<StreamCall>;
+export type OpenCalls = Set<{ fail(error: CaissonError): void }>;
 
 export function execStart(settings: ExecSettings): StreamRequest {
   const { containerId, command, env, tty, stdin, stdout, stderr, size } = settings;

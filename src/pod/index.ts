@@ -1,6 +1,7 @@
 import type { Store } from '../state/contracts.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { attach } from './attach.ts';
+import { keepClocks } from './clock.ts';
 import { makeContext, type PodContext } from './context.ts';
 import type { PodService } from './contracts.ts';
 import { createContainer, requireLive } from './create-container.ts';
@@ -45,6 +46,7 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
   publishEvents(context);
   await recover(context);
   const pool = new WarmPool(context);
+  const clocks = keepClocks(() => context.liveSandboxes.values(), context.log);
   const { sandboxes, containers } = context;
   const ifKnown = async (id: string | undefined, task: (id: string) => Promise<void>): Promise<void> => {
     if (id !== undefined) await task(id);
@@ -99,6 +101,7 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
     events: (signal) => context.events.subscribe(signal),
     pool: () => pool.status(),
     [Symbol.asyncDispose]: async () => {
+      clocks[Symbol.dispose]();
       await pool[Symbol.asyncDispose]();
       // VMs go on without the daemon; only its connections to them end
       context.closing = true;

@@ -6,7 +6,8 @@ import { annotate, traced } from '../lib/trace.ts';
 import type { PodNetwork, PodNetworkRequest, PortMapping } from '../network/contracts.ts';
 import type { VmSize, VmSpec } from '../vm/contracts.ts';
 import { parseBandwidth } from './bandwidth.ts';
-import type { PodContext } from './context.ts';
+import { syncClock } from './clock.ts';
+import type { LiveSandbox, PodContext } from './context.ts';
 import { DENSE_HANDLER, type PodSandboxConfig } from './contracts.ts';
 import { hostsFile, resolvConf } from './dns.ts';
 import { sandboxName } from './names.ts';
@@ -17,6 +18,7 @@ import { goLive } from './supervise.ts';
 import { userNamespace } from './user-namespace.ts';
 import { validateSandbox, type ValidSandboxConfig } from './validate.ts';
 
+const CLOCK_TIMEOUT_MS = 30_000;
 const DEFAULT_SHM_BYTES = 64 * 1024 * 1024;
 
 /**
@@ -72,7 +74,8 @@ async function runIn(context: PodContext, spare: Shell | undefined, pod: Pod, si
     const { vm, agent, network, size } = await build(context, identity, spare, pod, undo, signal);
     signal.throwIfAborted();
     context.sandboxes.update(id, { state: 'ready', vm: vm.record, network, size });
-    goLive(context, id, vm, agent);
+    const live = goLive(context, id, vm, agent);
+    if (!spare) setClock(context, id, live);
     undo.move();
     return id;
   } catch (failure) {
@@ -84,6 +87,13 @@ async function runIn(context: PodContext, spare: Shell | undefined, pod: Pod, si
     const words = error instanceof Error ? error.message : String(error);
     throw new CaissonError(code, `pod ${name} cannot start: ${words}`, { cause: error, hint });
   }
+}
+
+/** That of a VM from the pool has been set while it waited. */
+function setClock(context: PodContext, id: string, live: LiveSandbox): void {
+  syncClock(live, true, AbortSignal.timeout(CLOCK_TIMEOUT_MS)).catch((error: unknown) => {
+    context.log.debug({ err: error, sandboxId: id }, "the pod's clock is only about right for now");
+  });
 }
 
 async function undoFailedRun(

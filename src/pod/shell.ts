@@ -85,6 +85,8 @@ export async function startVm(
   };
   const vm = undo.use(await context.vms.start(spec, signal));
   const agent = undo.use(context.connectAgent(vm.agentSocket));
+  // a call that finds nobody waits for its deadline
+  void vm.exited.then(() => agent[Symbol.dispose]());
   await agent.prepareSandbox({ scratchSerial: SCRATCH_SERIAL }, signal);
   return { vm, agent };
 }

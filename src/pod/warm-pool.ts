@@ -2,6 +2,7 @@ import { CaissonError, describeError } from '../lib/errors.ts';
 import { tracedApart } from '../lib/trace.ts';
 import type { PoolView } from './contracts.ts';
 import type { PodContext } from './context.ts';
+import { syncClock } from './clock.ts';
 import { rehearse } from './rehearse.ts';
 import { makeGround, newIdentity, startVm, type Shell } from './shell.ts';
 
@@ -98,6 +99,7 @@ export class WarmPool implements AsyncDisposable {
       const ground = await makeGround(context, identity, undo, signal);
       const prepared = await startVm(context, { ...identity, background: true }, ground, undo, signal);
       await rehearse(prepared, signal);
+      await syncClock(prepared, true, signal);
       return { shell: { identity, netns: ground.netns, ...prepared }, undo };
     } catch (error) {
       await undo.disposeAsync();

@@ -21,7 +21,8 @@ const settled = async (vms: VmPort): Promise<string> => {
   const alive = setInterval(() => undefined, 1000);
   await vms.settled;
   clearInterval(alive);
-  return vms.template().state;
+  const { state, detail } = vms.template();
+  return state === 'ready' ? state : `${state}: ${detail}`;
 };
 
 function spec(number: number): VmSpec {

@@ -7,6 +7,7 @@ import { containerPaths, paths } from '../paths.ts';
 import { readCgroup } from './cgroup-stats.ts';
 import { processDetails, processesBelow } from './processes.ts';
 import { writtenBelow } from './written.ts';
+import { nowNs } from '../clock.ts';
 
 /** Statistics of these containers, or of all that run, and of all together. */
 export async function readStats(ids: readonly string[], details: boolean): Promise<GetStatsResponse> {
@@ -16,7 +17,7 @@ export async function readStats(ids: readonly string[], details: boolean): Promi
   for (const container of chosen) containers.push(await containerStats(container, details));
   const processes = await processesBelow(paths.containerCgroups);
   return {
-    time_ns: String(BigInt(Date.now()) * 1_000_000n),
+    time_ns: String(nowNs()),
     containers,
     pod: { ...readCgroup(paths.containerCgroups), processes: processes.length },
     scratch: await fileSystem(paths.scratch),

@@ -38,6 +38,7 @@ export function holdTemplate(options: HolderOptions): TemplateHolder {
   const { log } = options;
   let generation = begin(options, options.fingerprint());
   const { settled } = generation;
+  let all = settled;
   return {
     status: () => generation.status,
     settled,
@@ -46,11 +47,13 @@ export function holdTemplate(options: HolderOptions): TemplateHolder {
       if (fingerprint !== generation.fingerprint) {
         log.info({}, 'QEMU or the guest image has changed: another template is needed');
         generation = begin(options, fingerprint);
+        const { settled: next } = generation;
+        all = all.then(() => next);
       }
       await generation.looked.catch(() => undefined); // whoever starts a VM meets the reason again
       return generation.template;
     },
-    idle: () => generation.settled,
+    idle: () => all,
   };
 }
 
