@@ -33,11 +33,12 @@ export async function rehearse({ agent }: PreparedVm, signal: AbortSignal): Prom
     sandboxConfig: { hostname: '' },
     image: { user: '', env: [], entrypoint: [], cmd: [], workingDir: '', volumes: [], stopSignal: '', labels: {} },
     mounts: [],
+    devices: [],
   });
   const user = { user: '', gid: undefined, supplementalGroups: [], strictGroups: false };
   // without layers: of the VM's own root
   await agent.createContainer(
-    { id, layerSerials: [], ociSpec: spec, volumes: [], user, stdin: false, stdinOnce: false },
+    { id, layerSerials: [], ociSpec: spec, volumes: [], blockDevices: [], user, stdin: false, stdinOnce: false },
     signal,
   );
   try {
