@@ -48,7 +48,7 @@ export async function openNetwork(options: NetworkOptions): Promise<NetworkPort 
   const runner = { binDirs: config.bin_dirs, timeoutMs: config.plugin_timeout_s * 1000 };
   await setUpNetnsDirectory();
   const monitor = await startMonitor(config.conf_dir, runner, log);
-  const cache = openCache(join(options.stateDir, 'cni'));
+  const cache = await openCache(join(options.stateDir, 'cni'));
   const context: Context = { runner, cache, monitor, log, podCidr: options.podCidr ?? (() => '') };
   const mutex = new KeyedMutex();
   return {

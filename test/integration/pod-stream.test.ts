@@ -23,7 +23,8 @@ describe('exec with streams', { skip }, () => {
     Number((await pods.sh(daemon, shell, `ps -o args | grep -v grep | grep -c -e '${text}'`)).stdout);
   const gone = async (text: string) => {
     for (let i = 0; i < 100 && (await running(text)) > 0; i++) await sleep(50);
-    assert.equal(await running(text), 0, text);
+    const { stdout } = await pods.sh(daemon, shell, 'ps -o pid,ppid,args');
+    assert.equal(await running(text), 0, `${text} is among\n${stdout}`);
   };
   /** of the agent, which containers with the VM's pid namespace see */
   const agentFds = async () => Number((await pods.sh(daemon, spy, 'ls /proc/1/fd | wc -l')).stdout);
@@ -147,7 +148,7 @@ describe('exec with streams', { skip }, () => {
     async () => {
       const held = process.memoryUsage();
       const script =
-        'trap "kill -9 $a $b; exit 9" TERM; (while :; do date +%s >&2; sleep 0.2; done) & a=$!; cat /dev/zero & b=$!; echo first >&2; wait';
+        'trap "kill -9 \\$a \\$b; exit 9" TERM; (while :; do date +%s >&2; sleep 0.2; done) & a=$!; cat /dev/zero & b=$!; echo first >&2; wait';
       await using session = await exec(['sh', '-c', script]);
       const expect = expecting(session.stderr);
       await expect(/first\n/);
@@ -232,18 +233,18 @@ describe('exec with streams', { skip }, () => {
 
   it('leaks nothing', { timeout: 240_000 }, async () => {
     const cycle = async (): Promise<void> => {
-      await sh('cat', 'x');
-      const session = await exec(['cat'], terminal);
+      await sh('cat -', 'x');
+      const session = await exec(['cat', '-'], terminal);
       await session[Symbol.asyncDispose]();
       await exec(['no-such-command']).catch(() => undefined);
     };
     for (let i = 0; i < 3; i++) await cycle();
-    await gone('cat');
+    await gone('cat -');
     await sleep(500);
     const count = async () => ({ host: await countFds(daemon), guest: await agentFds() });
     const held = await count();
     for (let i = 0; i < 20; i++) await cycle();
-    await gone('cat');
+    await gone('cat -');
     await sleep(500);
     const now = await count();
     assert.ok(now.host <= held.host + 2 && now.guest <= held.guest + 2, JSON.stringify({ held, now }));

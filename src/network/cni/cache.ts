@@ -1,9 +1,11 @@
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { isErrno } from '../../lib/errors.ts';
-import { readFileIfExists } from '../../lib/files.ts';
+import { ignoreMissing, readFileIfExists } from '../../lib/files.ts';
 import { attachmentSchema, resultSchema } from './types.ts';
+
+const UNFINISHED = '.new';
 
 const entrySchema = z.object({
   version: z.literal(1),
@@ -29,7 +31,8 @@ export interface ResultCache {
   remove(sandboxId: string): Promise<void>;
 }
 
-export function openCache(directory: string): ResultCache {
+export async function openCache(directory: string): Promise<ResultCache> {
+  await removeUnfinished(directory);
   const fileOf = (sandboxId: string): string => join(directory, `${sandboxId}.json`);
   return {
     write: async (sandboxId, entry) =>
@@ -39,9 +42,16 @@ export function openCache(directory: string): ResultCache {
   };
 }
 
+/** What a daemon was writing when it was killed. */
+async function removeUnfinished(directory: string): Promise<void> {
+  const names = await readdir(directory).catch(ignoreMissing([]));
+  const unfinished = names.filter((name) => name.endsWith(UNFINISHED));
+  await Promise.all(unfinished.map((name) => rm(join(directory, name), { force: true })));
+}
+
 /** Not synced to the disk: this is on the way of every pod start, and after a power cut DEL makes do without it. */
 async function writeEntry(directory: string, file: string, text: string): Promise<void> {
-  const temporary = `${file}.new`;
+  const temporary = `${file}${UNFINISHED}`;
   await writeFile(temporary, text, { mode: 0o600 }).catch(async (error: unknown) => {
     if (!isErrno(error, 'ENOENT')) throw error;
     await mkdir(directory, { recursive: true, mode: 0o700 });
