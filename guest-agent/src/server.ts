@@ -21,6 +21,7 @@ import { portForward } from './port-forward.ts';
 import { onlineProcessors } from './processors.ts';
 import { configureSandbox, isConfigured, prepareSandbox, rehearseNetwork } from './sandbox.ts';
 import { readStats } from './stats/index.ts';
+import { sftpSession } from './sftp-session.ts';
 import { streaming, wrongStart } from './stream-call.ts';
 import { syncVolume, type VolumeRequest } from './volumes.ts';
 
@@ -174,6 +175,11 @@ const handlers: AgentHandlers = {
   Attach: streaming(async ({ attach: start }, call) => {
     if (!start) throw wrongStart('Attach');
     await attach(start, call);
+  }),
+
+  Sftp: streaming(async ({ sftp: start }, call) => {
+    if (!start) throw wrongStart('Sftp');
+    await sftpSession(start, call);
   }),
 
   PortForward: streaming(async ({ port_forward: start }, call) => {

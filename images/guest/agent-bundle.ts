@@ -2,10 +2,16 @@ import { build } from 'esbuild';
 import { join } from 'node:path';
 import { CaissonError } from '../../src/lib/errors.ts';
 
-/** The guest agent and all it imports as one file; koffi's native part stays beside it. */
-export async function bundleAgent(repository: string): Promise<Buffer> {
+/** The programs of the agent, each with all it imports as one file; koffi's native part stays beside them. */
+export async function bundlePrograms(repository: string): Promise<Record<'agent' | 'sftp', Buffer>> {
+  const [agent, sftp] = await Promise.all(['main.ts', 'sftp/main.ts'].map((entry) => bundle(repository, entry)));
+  if (!agent || !sftp) throw new CaissonError('internal', 'esbuild made no bundle');
+  return { agent, sftp };
+}
+
+async function bundle(repository: string, entry: string): Promise<Buffer> {
   const result = await build({
-    entryPoints: [join(repository, 'guest-agent/src/main.ts')],
+    entryPoints: [join(repository, 'guest-agent/src', entry)],
     bundle: true,
     write: false,
     platform: 'node',
@@ -18,6 +24,6 @@ export async function bundleAgent(repository: string): Promise<Buffer> {
     external: ['koffi'],
   });
   const file = result.outputFiles[0];
-  if (!file) throw new CaissonError('internal', 'esbuild made no agent bundle');
+  if (!file) throw new CaissonError('internal', 'esbuild made no bundle');
   return Buffer.from(file.contents);
 }

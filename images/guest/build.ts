@@ -3,7 +3,7 @@ import { chmod, copyFile, mkdir, readFile, readdir, rename, rm, writeFile } from
 import { dirname, join, resolve } from 'node:path';
 import { run } from '../../src/lib/exec.ts';
 import { exists, readFileIfExists, removeTree } from '../../src/lib/files.ts';
-import { bundleAgent } from './agent-bundle.ts';
+import { bundlePrograms } from './agent-bundle.ts';
 import { makeBootFiles } from './boot-files.ts';
 import { extractDebianPackages } from '../debian.ts';
 import { excludedPaths, guestPaths, packages, rootModules } from './recipe.ts';
@@ -39,8 +39,8 @@ export type Progress = (step: string) => void;
  * The new image replaces the old one whole, by rename.
  */
 export async function buildGuestImage(directory: string, progress: Progress, force = false): Promise<GuestManifest> {
-  const agent = await bundleAgent(repository);
-  const inputs = await hashInputs(agent);
+  const programs = await bundlePrograms(repository);
+  const inputs = await hashInputs(programs);
   const present = await readManifest(directory);
   if (present?.inputs === inputs && !force) return present;
 
@@ -48,7 +48,7 @@ export async function buildGuestImage(directory: string, progress: Progress, for
   await removeTree(work);
   await mkdir(join(work, 'out'), { recursive: true, mode: 0o755 });
   try {
-    const manifest = await assemble(work, agent, inputs, progress);
+    const manifest = await assemble(work, programs, inputs, progress);
     await writeFile(join(work, 'out/manifest.json'), `${JSON.stringify(manifest, undefined, 2)}\n`);
     await removeTree(directory);
     await rename(join(work, 'out'), directory);
@@ -63,14 +63,16 @@ export async function readManifest(directory: string): Promise<GuestManifest | u
   return text === undefined ? undefined : (JSON.parse(text) as GuestManifest);
 }
 
-async function assemble(work: string, agent: Buffer, inputs: string, progress: Progress): Promise<GuestManifest> {
+type Programs = Awaited<ReturnType<typeof bundlePrograms>>;
+
+async function assemble(work: string, programs: Programs, inputs: string, progress: Progress): Promise<GuestManifest> {
   const root = join(work, 'root');
   progress(`extracting ${packages.length} Debian packages and what they depend on`);
   const versions = await extractPackages(root);
   progress('preparing the kernel and its modules');
   const kernelRelease = await makeBootFiles(root, join(work, 'out'));
   progress('installing the agent and making the EROFS root');
-  await installAgent(root, agent);
+  await installAgent(root, programs);
   await run('mkfs.erofs', ['--quiet', '-T0', '--all-root', '-Enoinline_data', join(work, 'out/root.erofs'), root]);
   const node = (await run(nodeBinary, ['--version'])).stdout.trim();
   return { inputs, kernelRelease, packages: versions, node };
@@ -92,7 +94,7 @@ async function extractPackages(root: string): Promise<Record<string, string>> {
   return versions;
 }
 
-async function installAgent(root: string, agent: Buffer): Promise<void> {
+async function installAgent(root: string, { agent, sftp }: Programs): Promise<void> {
   const home = join(root, 'usr/lib/caisson');
   await mkdir(home, { recursive: true });
   await copyFile(nodeBinary, join(root, guestPaths.node));
@@ -103,6 +105,7 @@ async function installAgent(root: string, agent: Buffer): Promise<void> {
   }
   await copyFile(join(repository, 'proto/agent/v1/agent.proto'), join(home, 'agent.proto'));
   await writeFile(join(root, guestPaths.agent), agent);
+  await writeFile(join(root, guestPaths.sftp), sftp);
   await writeFile(join(home, 'modules'), `${rootModules.join(' ')}\n`);
   await rm(join(root, 'usr', guestPaths.init), { force: true });
   await copyFile(join(here, 'root-init'), join(root, 'usr', guestPaths.init));
@@ -121,8 +124,8 @@ async function installAgent(root: string, agent: Buffer): Promise<void> {
   await writeFile(join(root, 'etc/group'), 'root:x:0:\n');
 }
 
-async function hashInputs(agent: Buffer): Promise<string> {
-  const hash = createHash('sha256').update(agent);
+async function hashInputs({ agent, sftp }: Programs): Promise<string> {
+  const hash = createHash('sha256').update(agent).update(sftp);
   for (const file of (await readdir(here)).toSorted()) hash.update(file).update(await readFile(join(here, file)));
   const binaries = [nodeBinary, ...nativeFiles.map((file) => join(repository, 'node_modules', file))];
   const others = [join(repository, 'images/debian.ts'), join(repository, 'proto/agent/v1/agent.proto')];

@@ -45,5 +45,7 @@ export const rootModules = [
 export const guestPaths = {
   node: '/usr/lib/caisson/node',
   agent: '/usr/lib/caisson/agent.cjs',
+  /** started by the agent for each SFTP session */
+  sftp: '/usr/lib/caisson/sftp.cjs',
   init: '/sbin/init',
 } as const;

@@ -264,5 +264,6 @@ export interface AgentClient extends Disposable {
    */
   exec(settings: ExecSettings, signal: AbortSignal): Promise<AgentSession>;
   attach(containerId: string, streams: StreamSelection, signal: AbortSignal): Promise<AgentSession>;
+  sftp(containerId: string, signal: AbortSignal): Promise<AgentSession>;
   portForward(port: number, signal: AbortSignal): Promise<Duplex>;
 }

@@ -22,7 +22,7 @@ import { loadProto } from '../lib/grpc/load.ts';
 import { traced } from '../lib/trace.ts';
 import type { GuestInterface } from '../network/contracts.ts';
 import type { AgentClient, AgentExit, GuestVolume, SandboxSettings } from './contracts.ts';
-import { attachStart, execStart, openPort, openSession, type OpenCalls } from './sessions.ts';
+import { attachStart, execStart, openPort, openSession, SFTP_STREAMS, sftpStart, type OpenCalls } from './sessions.ts';
 import { statsOf } from './stats.ts';
 import { readOutput, runExec } from './streams.ts';
 import { agentError } from './status.ts';
@@ -188,6 +188,7 @@ export function connectAgent(socketPath: string): AgentClient {
     exec: (settings, signal) => openSession('Exec', bulk.Exec(), execStart(settings), settings, open, signal),
     attach: (id, streams, signal) =>
       openSession('Attach', bulk.Attach(), attachStart(id, streams), streams, open, signal),
+    sftp: (id, signal) => openSession('Sftp', bulk.Sftp(), sftpStart(id), SFTP_STREAMS, open, signal),
     portForward: (port, signal) => openPort(bulk.PortForward(), port, open, signal),
     [Symbol.dispose]: () => {
       for (const call of [...open]) call.fail(new CaissonError('unavailable', 'the VM of the pod is gone'));

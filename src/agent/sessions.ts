@@ -25,6 +25,13 @@ export function attachStart(containerId: string, { stdin, stdout, stderr }: Stre
   return { attach: { container_id: containerId, stdin, stdout, stderr } };
 }
 
+/** stderr: why it ended, for the daemon's log */
+export const SFTP_STREAMS: StreamSelection = { stdin: true, stdout: true, stderr: true };
+
+export function sftpStart(containerId: string): StreamRequest {
+  return { sftp: { container_id: containerId } };
+}
+
 /** Returns when the agent has said that it is open. */
 export async function openSession(
   rpc: string,

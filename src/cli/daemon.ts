@@ -8,6 +8,7 @@ import type { Logger } from '../lib/logger.ts';
 import { openNetwork } from '../network/index.ts';
 import { DENSE_HANDLER, type PodService } from '../pod/contracts.ts';
 import { openPods } from '../pod/index.ts';
+import { openSsh } from '../ssh/index.ts';
 import { openSettings, openStore } from '../state/index.ts';
 import { openStorage } from '../storage/index.ts';
 import { openVolumes } from '../storage/volumes/index.ts';
@@ -15,7 +16,7 @@ import { openStreaming } from '../streaming/index.ts';
 import type { VmPort } from '../vm/contracts.ts';
 import { openVms } from '../vm/index.ts';
 import { caissonVersion } from './context.ts';
-import { converterUid, makeBases, placesOf } from './places.ts';
+import { converterUid, makeBases, placesOf, type SshPlaces } from './places.ts';
 
 export interface Daemon extends AsyncDisposable {
   /** what the edges call, for who runs a daemon in its own process */
@@ -90,6 +91,8 @@ export async function startDaemon(config: Config, log: Logger): Promise<Daemon> 
       log: log.child({ component: 'cri' }),
     }),
   );
+  if (config.ssh.enabled)
+    stack.use(await openSsh({ ...sshOptions(config, places.ssh), pods, log: log.child({ component: 'ssh' }) }));
   const owned = stack.move();
   return { pods, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
@@ -97,6 +100,23 @@ export async function startDaemon(config: Config, log: Logger): Promise<Daemon> 
 function streamingOptions({ streaming: { address, port, idle_timeout_s, tls_cert, tls_key } }: Config) {
   const tls = tls_cert === '' ? {} : { tls: { certFile: tls_cert, keyFile: tls_key } };
   return { address, port, idleTimeoutMs: idle_timeout_s * 1000, ...tls };
+}
+
+function sshOptions({ ssh }: Config, places: SshPlaces) {
+  return {
+    socketPath: places.socket,
+    keyDirectory: places.keys,
+    authorizedKeys: places.authorizedKeys,
+    ...(ssh.port !== 0 && { tcp: { address: ssh.address, port: ssh.port } }),
+    acceptEnv: ssh.accept_env,
+    limits: {
+      connections: ssh.max_connections,
+      channels: ssh.max_channels,
+      channelsPerConnection: ssh.max_channels_per_connection,
+      authTries: ssh.max_auth_tries,
+      loginGraceMs: ssh.login_grace_s * 1000,
+    },
+  };
 }
 
 /** The runtime is ready even while a probe for the accelerator runs: pods wait for it. */

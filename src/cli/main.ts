@@ -9,6 +9,7 @@ import { addImageCommand } from './image.ts';
 import { printError } from './output.ts';
 import { addPodCommands } from './pods/index.ts';
 import { addServeCommand } from './serve.ts';
+import { addSshCommands } from './ssh.ts';
 import { addTemplateCommand } from './template.ts';
 import { addVersionCommand } from './version.ts';
 
@@ -52,6 +53,7 @@ function buildProgram(): Command {
   addBenchCommand(program);
   addImageCommand(program);
   addTemplateCommand(program);
+  addSshCommands(program);
   addConfigCommand(program);
   addVersionCommand(program);
   acceptGlobalOptionsBehind(program);

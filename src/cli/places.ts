@@ -9,18 +9,31 @@ export interface Places {
   /** survives a reboot, so that addresses are released afterwards */
   readonly network: string;
   readonly storage: string;
+  readonly ssh: SshPlaces;
+}
+
+export interface SshPlaces {
+  /** of the host key */
+  readonly keys: string;
+  readonly authorizedKeys: string;
+  readonly socket: string;
 }
 
 const TRAVERSABLE = 0o711;
 /** vsock addresses modulo this choose the VMs' users; the next user after theirs converts layers */
 const VM_USERS = 65_536;
 
-export function placesOf({ root }: Config): Places {
+export function placesOf({ root, state, ssh }: Config): Places {
   return {
     database: join(root, 'caisson.db'),
     images: join(root, 'images'),
     network: join(root, 'network'),
     storage: join(root, 'storage'),
+    ssh: {
+      keys: join(root, 'ssh'),
+      authorizedKeys: ssh.authorized_keys || join(root, 'ssh/authorized_keys'),
+      socket: ssh.socket || join(state, 'ssh.sock'),
+    },
   };
 }
 

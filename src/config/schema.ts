@@ -5,7 +5,7 @@ const registryEndpoint = z.strictObject({
   insecure: z.boolean().default(false).describe('plain HTTP, or TLS without verification'),
 });
 
-const pemFile = z
+const optionalPath = z
   .string()
   .refine((path) => path === '' || path.startsWith('/'), 'must be an absolute path')
   .default('');
@@ -104,10 +104,30 @@ export const configSchema = z.strictObject({
         .min(0)
         .default(14_400)
         .describe('a connection without a byte for so long is closed; 0: never'),
-      tls_cert: pemFile.describe('PEM file; with tls_key, URLs are https://'),
-      tls_key: pemFile.describe('PEM file'),
+      tls_cert: optionalPath.describe('PEM file; with tls_key, URLs are https://'),
+      tls_key: optionalPath.describe('PEM file'),
     })
     .refine(({ tls_cert, tls_key }) => (tls_cert === '') === (tls_key === ''), 'tls_cert and tls_key go together')
+    .prefault({}),
+  ssh: z
+    .strictObject({
+      enabled: z.boolean().default(false).describe('let people in by ssh, on a unix socket: see `caisson ssh setup`'),
+      port: z.int().min(0).max(65_535).default(0).describe('also on this TCP port; 0: on none'),
+      address: z.string().min(1).default('127.0.0.1').describe('of the TCP port'),
+      socket: optionalPath.describe('empty: ssh.sock in the state directory'),
+      authorized_keys: optionalPath.describe(
+        'whose keys get in, in the format of sshd, with pods="namespace/*"; empty: ssh/authorized_keys in root',
+      ),
+      accept_env: z
+        .array(z.string().min(1))
+        .default(['LANG', 'LC_*', 'TERM', 'COLORTERM'])
+        .describe('variables that a client may set for its command'),
+      max_connections: z.int().min(1).default(64).describe('clients at once'),
+      max_channels: z.int().min(1).default(256).describe('shells, commands and forwarded connections of all clients'),
+      max_channels_per_connection: z.int().min(1).default(32).describe('of one client'),
+      max_auth_tries: z.int().min(1).default(6).describe('refused keys before a client is cut off'),
+      login_grace_s: z.int().min(1).default(30).describe('time to log in'),
+    })
     .prefault({}),
   storage: z
     .strictObject({

@@ -177,6 +177,11 @@ export interface StreamService {
    * What is written to a container without stdin is dropped.
    */
   attach(containerId: string, streams: StreamsWanted, signal: AbortSignal): Promise<ProcessSession>;
+  /**
+   * An SFTP server (version 3) in the container's root, as the container's own user: its stdin takes what a client says,
+   * its stdout is the answer. The container needs no program for it.
+   */
+  sftp(containerId: string, signal: AbortSignal): Promise<ProcessSession>;
   /** A connection to 127.0.0.1 or ::1 of the pod; `unavailable` when nobody listens. Half-close works both ways. */
   portForward(sandboxId: string, port: number, signal: AbortSignal): Promise<Duplex>;
 }

@@ -16,6 +16,7 @@ import { Registry } from './registry.ts';
 import { removeContainer } from './remove-container.ts';
 import { removeSandbox } from './remove-sandbox.ts';
 import { runSandbox } from './run-sandbox.ts';
+import { sftp } from './sftp.ts';
 import { startContainer } from './start-container.ts';
 import { stopContainer } from './stop-container.ts';
 import { statsService } from './stats/index.ts';
@@ -85,6 +86,7 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
     },
     execStream: async (id, request, signal) => await execStream(context, containers.require(id), request, signal),
     attach: async (id, streams, signal) => await attach(context, containers.require(id), streams, signal),
+    sftp: async (id, signal) => await sftp(context, containers.require(id), signal),
     portForward: async (id, port, signal) => await portForward(context, sandboxes.require(id), port, signal),
     reopenLog: async (id) => {
       const known = containers.require(id);

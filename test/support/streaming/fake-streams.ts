@@ -3,6 +3,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { EventEmitter, once } from 'node:events';
 import { connect } from 'node:net';
 import { constants } from 'node:os';
+import { join } from 'node:path';
 import { PassThrough, type Duplex, type Readable, type Writable } from 'node:stream';
 import { CaissonError } from '../../../src/lib/errors.ts';
 import type {
@@ -79,6 +80,19 @@ export function fakeStreams({ main = ['cat'] }: FakeOptions = {}): FakeStreams {
     return made;
   };
 
+  const exec = async (request: ExecStreamRequest): Promise<ProcessSession> => {
+    const child = await start(request.command, request, request.env);
+    const ends = {
+      stdin: child.stdin ?? undefined,
+      stdout: child.stdout ?? undefined,
+      stderr: child.stderr ?? undefined,
+    };
+    return session(child, ends, () => {
+      for (const stream of Object.values(ends)) stream?.destroy();
+      if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) killGroup(child.pid);
+    });
+  };
+
   return {
     sizes,
     sessions,
@@ -98,18 +112,8 @@ export function fakeStreams({ main = ['cat'] }: FakeOptions = {}): FakeStreams {
       if (id !== POD) throw new CaissonError('not_found', `no pod ${id}`);
       return { id };
     },
-    execStream: async (_id: string, request: ExecStreamRequest) => {
-      const child = await start(request.command, request);
-      const ends = {
-        stdin: child.stdin ?? undefined,
-        stdout: child.stdout ?? undefined,
-        stderr: child.stderr ?? undefined,
-      };
-      return session(child, ends, () => {
-        for (const stream of Object.values(ends)) stream?.destroy();
-        if (child.pid !== undefined && child.exitCode === null && child.signalCode === null) killGroup(child.pid);
-      });
-    },
+    execStream: (_id: string, request: ExecStreamRequest) => exec(request),
+    sftp: () => exec({ ...SFTP, stdin: true, stdout: true, stderr: true, tty: false }),
     attach: async (_id: string, wanted: StreamsWanted) => {
       container ??= await start(main, { stdin: true, stdout: true, stderr: true });
       const { stdin, stdout, stderr } = container;
@@ -137,12 +141,20 @@ export function fakeStreams({ main = ['cat'] }: FakeOptions = {}): FakeStreams {
   };
 }
 
-async function start(command: readonly string[], wanted: StreamsWanted): Promise<ChildProcess> {
+/** The guest's SFTP server, in this machine's own root; HOME says where it begins. */
+const SFTP = { command: [process.execPath, join(import.meta.dirname, 'sftp-server.ts')] };
+
+async function start(
+  command: readonly string[],
+  wanted: StreamsWanted,
+  env: Readonly<Record<string, string>> = {},
+): Promise<ChildProcess> {
   const [file = '', ...args] = command;
   const pipe = (is: boolean) => (is ? ('pipe' as const) : ('ignore' as const));
   const child = spawn(file, args, {
     stdio: [pipe(wanted.stdin), pipe(wanted.stdout), pipe(wanted.stderr)],
     detached: true,
+    env: { ...process.env, ...env },
   });
   try {
     await once(child, 'spawn');

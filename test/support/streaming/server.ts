@@ -54,17 +54,20 @@ export async function startServer(
   };
 }
 
-function memoryLogger(lines: LogLine[]): Logger {
+/** `onLine` is called after each line; children's own fields are in theirs. */
+export function memoryLogger(lines: LogLine[], onLine: () => void = () => undefined, own: object = {}): Logger {
   const at =
     (level: string) =>
-    (fields: object, message: string): void =>
-      void lines.push({ level, fields: { ...fields }, message });
+    (fields: object, message: string): void => {
+      lines.push({ level, fields: { ...own, ...fields }, message });
+      onLine();
+    };
   return {
     debug: at('debug'),
     info: at('info'),
     warn: at('warn'),
     error: at('error'),
-    child: () => memoryLogger(lines),
+    child: (fields) => memoryLogger(lines, onLine, { ...own, ...fields }),
   };
 }
 

@@ -1,0 +1,105 @@
+import type { ChildProcess } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import type { Socket } from 'node:net';
+import type { SftpStart__Output } from '../../proto/generated/agent/caisson/agent/v1/SftpStart.ts';
+import { CaissonError } from '../../src/lib/errors.ts';
+import { requireRunning, type Container } from './containers.ts';
+import type { ProcessEnd } from './native.ts';
+import { drain, forward } from './process-output.ts';
+import { startChild } from './reaper.ts';
+import type { SftpArguments } from './sftp/main.ts';
+import type { StreamCall } from './stream-call.ts';
+
+/** each is a Node of its own */
+const MAX_SESSIONS = 8;
+const MAX_HEAP_MIB = 48;
+
+let sessions = 0;
+
+/** Runs an SFTP server for a client; it ends with the client, or with the container. */
+export async function sftpSession({ container_id }: SftpStart__Output, call: StreamCall): Promise<void> {
+  const container = requireRunning(container_id);
+  if (sessions >= MAX_SESSIONS)
+    throw new CaissonError('resource_exhausted', `the pod has ${MAX_SESSIONS} SFTP sessions already`);
+  sessions++;
+  try {
+    await serve(container, call);
+  } finally {
+    sessions--;
+  }
+}
+
+async function serve(container: Container, call: StreamCall): Promise<void> {
+  const child = start(container);
+  const ended = endOf(child);
+  const kill = (): void => void child.kill('SIGKILL');
+  container.exitWatchers.add(kill);
+  call.left.addEventListener('abort', kill, { once: true });
+  if (call.left.aborted) kill();
+  try {
+    const { stdin, stdout, stderr } = child;
+    if (!stdin || !stdout || !stderr) throw new CaissonError('internal', 'the SFTP server has no streams');
+    stdin.on('error', () => stdin.destroy()); // it has ended
+    call.input.pipe(stdin);
+    const outputs = [forward(socketOf(stdout), call.sink('STDOUT')), forward(socketOf(stderr), call.sink('STDERR'))];
+    call.started();
+    call.exit(await ended);
+    await drain(outputs, call.left);
+    await call.endOutputs();
+  } finally {
+    container.exitWatchers.delete(kill);
+    kill();
+  }
+}
+
+/** What spawn makes of a pipe. */
+const socketOf = (stream: Readable): Socket => stream as Socket;
+
+function start({ pid, spec }: Container): ChildProcess {
+  const program = join(import.meta.dirname, 'sftp.cjs');
+  const args = [`--max-old-space-size=${MAX_HEAP_MIB}`, program, JSON.stringify(argumentsOf(spec.process))];
+  const namespace = openSync(`/proc/${pid}/ns/mnt`, 'r');
+  try {
+    return startChild(process.execPath, args, { stdio: ['pipe', 'pipe', 'pipe', namespace], env: {} });
+  } finally {
+    closeSync(namespace);
+  }
+}
+
+/** Those that count for files. */
+const CAPABILITIES: Readonly<Record<string, number>> = {
+  CAP_CHOWN: 0,
+  CAP_DAC_OVERRIDE: 1,
+  CAP_DAC_READ_SEARCH: 2,
+  CAP_FOWNER: 3,
+  CAP_FSETID: 4,
+  CAP_LINUX_IMMUTABLE: 9,
+};
+
+/** The parts of an OCI process that say as whom it works; `placeInGuest` has filled the user in. */
+interface SpecProcess {
+  readonly env: readonly string[];
+  readonly user?: { readonly uid?: number; readonly gid?: number; readonly additionalGids?: readonly number[] };
+  readonly capabilities?: { readonly effective?: readonly string[] };
+}
+
+function argumentsOf({ env, user = {}, capabilities = {} }: SpecProcess): SftpArguments {
+  const { uid = 0, gid = 0, additionalGids = [] } = user;
+  const home = env.find((entry) => entry.startsWith('HOME='))?.slice('HOME='.length);
+  return {
+    uid,
+    gid,
+    groups: additionalGids,
+    capabilities: (capabilities.effective ?? []).flatMap((name) => CAPABILITIES[name] ?? []),
+    home: home === undefined || home === '' ? '/' : home,
+  };
+}
+
+function endOf(child: ChildProcess): Promise<ProcessEnd> {
+  return new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code, signal) => resolve({ code: code ?? 128, signal: signal === 'SIGKILL' ? 9 : 0 }));
+  });
+}
