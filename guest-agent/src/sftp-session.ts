@@ -6,9 +6,11 @@ import type { Socket } from 'node:net';
 import type { SftpStart__Output } from '../../proto/generated/agent/caisson/agent/v1/SftpStart.ts';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { requireRunning, type Container } from './containers.ts';
+import { mappingsOf } from './id-mapping.ts';
 import type { ProcessEnd } from './native.ts';
 import { drain, forward } from './process-output.ts';
 import { startChild } from './reaper.ts';
+import type { OciProcess } from './spec.ts';
 import type { SftpArguments } from './sftp/main.ts';
 import type { StreamCall } from './stream-call.ts';
 
@@ -59,12 +61,18 @@ const socketOf = (stream: Readable): Socket => stream as Socket;
 
 function start({ pid, spec }: Container): ChildProcess {
   const program = join(import.meta.dirname, 'sftp.cjs');
-  const args = [`--max-old-space-size=${MAX_HEAP_MIB}`, program, JSON.stringify(argumentsOf(spec.process))];
-  const namespace = openSync(`/proc/${pid}/ns/mnt`, 'r');
+  const node = [process.execPath, `--max-old-space-size=${MAX_HEAP_MIB}`, program];
+  // descriptors, because a pid may soon be another's
+  const mounts = openSync(`/proc/${pid}/ns/mnt`, 'r');
+  const users = openSync(`/proc/${pid}/ns/user`, 'r');
   try {
-    return startChild(process.execPath, args, { stdio: ['pipe', 'pipe', 'pipe', namespace], env: {} });
+    // Node cannot enter a user namespace itself: that is for processes of one thread
+    const enter = mappingsOf(spec) ? ['/usr/bin/busybox', 'nsenter', '-U/proc/self/fd/4', '-S0', '-G0', '--'] : [];
+    const [command = '', ...args] = [...enter, ...node, JSON.stringify(argumentsOf(spec.process))];
+    return startChild(command, args, { stdio: ['pipe', 'pipe', 'pipe', mounts, users], env: {} });
   } finally {
-    closeSync(namespace);
+    closeSync(mounts);
+    closeSync(users);
   }
 }
 
@@ -78,15 +86,10 @@ const CAPABILITIES: Readonly<Record<string, number>> = {
   CAP_LINUX_IMMUTABLE: 9,
 };
 
-/** The parts of an OCI process that say as whom it works; `placeInGuest` has filled the user in. */
-interface SpecProcess {
-  readonly env: readonly string[];
-  readonly user?: { readonly uid?: number; readonly gid?: number; readonly additionalGids?: readonly number[] };
-  readonly capabilities?: { readonly effective?: readonly string[] };
-}
+const ROOT = { uid: 0, gid: 0 };
 
-function argumentsOf({ env, user = {}, capabilities = {} }: SpecProcess): SftpArguments {
-  const { uid = 0, gid = 0, additionalGids = [] } = user;
+function argumentsOf({ env, user = ROOT, capabilities = {} }: OciProcess): SftpArguments {
+  const { uid, gid, additionalGids = [] } = user;
   const home = env.find((entry) => entry.startsWith('HOME='))?.slice('HOME='.length);
   return {
     uid,

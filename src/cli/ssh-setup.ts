@@ -3,6 +3,7 @@ import { mkdir, readFile, stat } from 'node:fs/promises';
 import { homedir, hostname, userInfo } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import ssh2 from 'ssh2';
+import type { ParsedKey } from 'ssh2';
 import type { Config } from '../config/schema.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { ignoreMissing, readFileIfExists, writeFileAtomic } from '../lib/files.ts';
@@ -53,7 +54,7 @@ async function userKey(path: string): Promise<{ readonly publicKey: string; read
         hint: `put its public part beside it, as ${path}.pub`,
       });
     }
-    return { publicKey: lineOf(key.type, key.getPublicSSH()), said: `uses the key ${path}` };
+    return { publicKey: lineOf(key), said: `uses the key ${path}` };
   }
   const comment = `${userInfo().username}@${hostname()}`;
   const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment });
@@ -63,7 +64,8 @@ async function userKey(path: string): Promise<{ readonly publicKey: string; read
   return { publicKey: pair.public.trim(), said: `made the key ${path}` };
 }
 
-const lineOf = (type: string, publicKey: Buffer): string => `${type} ${publicKey.toString('base64')}`;
+const lineOf = (key: ParsedKey): string =>
+  `${key.type} ${key.getPublicSSH().toString('base64')} ${key.comment}`.trim();
 
 /** A key that is there already stays as it is, unless options are given. */
 async function authorize(path: string, publicKey: string, options: string | undefined): Promise<string> {

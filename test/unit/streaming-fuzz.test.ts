@@ -6,7 +6,7 @@ import { targets } from '../fuzz/targets.ts';
 /** Always the same cases; `npm run fuzz` looks for new ones. */
 const CASES = { seed: 1, cases: 300, ms: 30_000 };
 
-for (const name of ['spdy', 'websocket']) {
+for (const name of ['spdy', 'ssh', 'websocket']) {
   it(`the ${name} server survives what a fuzzer sends`, { timeout: 120_000 }, async () => {
     const open = targets[name];
     assert.ok(open);

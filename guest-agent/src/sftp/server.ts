@@ -89,7 +89,7 @@ export class SftpServer {
     9: (fields) => done(() => change(fields.bytes(), readAttributes(fields), true)),
     10: (fields) => done(() => changeOpen(this.#handles.file(fields.bytes()), readAttributes(fields))),
     11: (fields) => {
-      const path = fields.bytes();
+      const path = Buffer.from(fields.bytes()); // kept
       const directory = openDirectory(path);
       return [byte(Answer.handle), string(this.#handles.add({ kind: 'directory', directory, path }))];
     },

@@ -5,7 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import ssh2 from 'ssh2';
 import type { Client, ConnectConfig } from 'ssh2';
-import { openSsh, type SshGateway, type SshLimits } from '../../../src/ssh/index.ts';
+import { openSsh, type SshGateway, type SshLimits, type SshPods } from '../../../src/ssh/index.ts';
 import type { ContainerView, SandboxView, StreamService } from '../../../src/pod/contracts.ts';
 import { removeTree } from '../../../src/lib/files.ts';
 import type { Logger } from '../../../src/lib/logger.ts';
@@ -67,7 +67,8 @@ export interface TestGateway extends AsyncDisposable {
 }
 
 export interface GatewayOptions {
-  readonly streams: StreamService;
+  /** with lists of pods of its own, these count */
+  readonly streams: StreamService & Partial<Pick<SshPods, 'sandboxes' | 'containers'>>;
   readonly pods?: readonly FakePod[];
   readonly limits?: Partial<SshLimits>;
   /** in front of the key, such as `no-pty ` */
@@ -103,7 +104,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
       authorizedKeys: keyFile,
       acceptEnv: ['LANG', 'LC_*'],
       limits: { ...LIMITS, ...options.limits },
-      pods: { ...options.streams, ...fakeLists(options.pods ?? [WEB]) },
+      pods: { ...fakeLists(options.pods ?? [WEB]), ...options.streams },
       log,
     }),
   );
