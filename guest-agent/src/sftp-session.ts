@@ -68,8 +68,9 @@ function start({ pid, spec }: Container): ChildProcess {
   try {
     // Node cannot enter a user namespace itself: that is for processes of one thread
     const enter = mappingsOf(spec) ? ['/usr/bin/busybox', 'nsenter', '-U/proc/self/fd/4', '-S0', '-G0', '--'] : [];
-    const [command = '', ...args] = [...enter, ...node, JSON.stringify(argumentsOf(spec.process))];
-    return startChild(command, args, { stdio: ['pipe', 'pipe', 'pipe', mounts, users], env: {} });
+    const all = [...enter, ...node, JSON.stringify(argumentsOf(spec.process))];
+    const [command = ''] = all;
+    return startChild(command, all.slice(1), { stdio: ['pipe', 'pipe', 'pipe', mounts, users], env: {} });
   } finally {
     closeSync(mounts);
     closeSync(users);

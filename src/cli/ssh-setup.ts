@@ -64,8 +64,7 @@ async function userKey(path: string): Promise<{ readonly publicKey: string; read
   return { publicKey: pair.public.trim(), said: `made the key ${path}` };
 }
 
-const lineOf = (key: ParsedKey): string =>
-  `${key.type} ${key.getPublicSSH().toString('base64')} ${key.comment}`.trim();
+const lineOf = (key: ParsedKey): string => `${key.type} ${key.getPublicSSH().toString('base64')} ${key.comment}`.trim();
 
 /** A key that is there already stays as it is, unless options are given. */
 async function authorize(path: string, publicKey: string, options: string | undefined): Promise<string> {

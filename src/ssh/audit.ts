@@ -27,7 +27,8 @@ export function audit(log: Logger, { command, ...channel }: AuditedChannel) {
   const startedMs = performance.now();
   return (ends: ChannelEnds | undefined, { error, ...end }: AuditedEnd): void => {
     const { bytesIn = 0, bytesOut = 0 } = ends ?? {};
-    const failure = error === undefined ? {} : { outcome: ends?.gone.aborted ? 'the client left' : describeError(error) };
+    const failure =
+      error === undefined ? {} : { outcome: ends?.gone.aborted ? 'the client left' : describeError(error) };
     log.info(
       {
         ...channel,

@@ -19,7 +19,8 @@ function signed({ signature, blob, ...context }: PublicKeyAuthContext, { key }: 
   // the type declarations leave it out
   const { hashAlgo } = context as { readonly hashAlgo?: string };
   // without a name it would be SHA-1
-  if (signature === undefined || blob === undefined || (key.type === 'ssh-rsa') !== (hashAlgo !== undefined)) return false;
+  if (signature === undefined || blob === undefined || (key.type === 'ssh-rsa') !== (hashAlgo !== undefined))
+    return false;
   // an Error for what is no signature at all
   const verified: unknown = key.verify(blob, signature, hashAlgo);
   return verified === true;

@@ -52,7 +52,7 @@ function parseLine(line: string): AuthorizedKey {
   if (line.length > MAX_LINE_CHARS) throw new CaissonError('invalid_argument', 'the line is too long');
   const { options, rest } = /^(ssh-|ecdsa-|sk-)\S+ /.test(line) ? { options: [], rest: line } : splitOptions(line);
   const [type = '', data = '', ...comment] = rest.split(/\s+/);
-  const key = publicKey(type, data);
+  const key = parsedKey(type, data);
   return {
     key,
     fingerprint: fingerprintOf(key.getPublicSSH()),
@@ -61,7 +61,7 @@ function parseLine(line: string): AuthorizedKey {
   };
 }
 
-function publicKey(type: string, data: string): ParsedKey {
+function parsedKey(type: string, data: string): ParsedKey {
   if (!KEY_TYPES.includes(type)) {
     throw new CaissonError('invalid_argument', `keys of the type ${JSON.stringify(type.slice(0, 50))} are not taken`, {
       hint: 'use ssh-ed25519, ecdsa-sha2-* or ssh-rsa',

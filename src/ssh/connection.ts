@@ -15,7 +15,7 @@ export interface ConnectionOptions extends Pick<SshOptions, 'acceptEnv' | 'limit
   /** names the client */
   readonly log: Logger;
   /** whether the gateway as a whole may have one more channel */
-  mayOpenChannel(): boolean;
+  readonly mayOpenChannel: () => boolean;
 }
 
 const MAX_NAME_CHARS = 400;

@@ -10,8 +10,8 @@ import { podOf, type PodTarget } from './target.ts';
 
 export interface ForwardRequest {
   readonly info: TcpipRequestInfo;
-  accept(): ServerChannel | undefined;
-  reject(): void;
+  readonly accept: () => ServerChannel | undefined;
+  readonly reject: () => void;
 }
 
 /** Never rejects; returns when the connection is over. */

@@ -46,7 +46,10 @@ export class KeyFile {
       const keys = parseAuthorizedKeys(await file.readFile('utf8'));
       this.#read = { version, keys };
       for (const { line, why } of keys.refused)
-        this.#log.warn({ file: this.#path, line, why: describeError(why) }, 'a line of the file of SSH keys is refused');
+        this.#log.warn(
+          { file: this.#path, line, why: describeError(why) },
+          'a line of the file of SSH keys is refused',
+        );
     }
     return this.#read.keys;
   }

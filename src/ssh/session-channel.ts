@@ -45,9 +45,7 @@ export async function serveSession(session: Session, client: Client): Promise<vo
     };
     void serve(ends, client, request, onOpen).finally(end);
   };
-  session.on('env', (accept: Reply, reject: Reply, { key, val }) =>
-    (environment.set(key, val) ? accept : reject)?.(),
-  );
+  session.on('env', (accept: Reply, reject: Reply, { key, val }) => (environment.set(key, val) ? accept : reject)?.());
   session.on('pty', (accept: Reply, reject: Reply, { cols, rows, ...info }) => {
     if (!client.permits.pty) return reject?.();
     // the type declarations leave the name out

@@ -3,13 +3,40 @@ import { CaissonError } from '../../src/lib/errors.ts';
 import { parseAuthorizedKeys } from '../../src/ssh/authorized-keys.ts';
 import { mayEnter, permitsOf, type Permits } from '../../src/ssh/permits.ts';
 import { containerOf, podOf } from '../../src/ssh/target.ts';
-import { fakeLists, login, makeKey, run, startGateway, type FakePod, type TestGateway } from '../support/ssh/gateway.ts';
+import {
+  fakeLists,
+  login,
+  makeKey,
+  run,
+  startGateway,
+  type FakePod,
+  type TestGateway,
+} from '../support/ssh/gateway.ts';
 import { echoStreams } from '../support/streaming/echo-streams.ts';
 import { countingLogger } from '../support/streaming/server.ts';
 import type { Random } from './random.ts';
 import type { FuzzTarget } from './target.ts';
 
-const PARTS = ['a', 'b', 'web', 'web-0', 'x.y', 'default', 'prod', 'vm:', '.', '..', '/', '*', '\0', '\n', 'é', '%s', '-', ''];
+const PARTS = [
+  'a',
+  'b',
+  'web',
+  'web-0',
+  'x.y',
+  'default',
+  'prod',
+  'vm:',
+  '.',
+  '..',
+  '/',
+  '*',
+  '\0',
+  '\n',
+  'é',
+  '%s',
+  '-',
+  '',
+];
 const PATTERNS = ['default/*', 'prod/web', '*/*', '*/web*', 'default/x.y', 'a/b'];
 /** a whole login is slow */
 const LOGIN_EVERY = 40;

@@ -39,7 +39,10 @@ describe('the SFTP server', { timeout: 60_000 }, () => {
     await sftp.rename(`${dir}/d/file`, `${dir}/moved`);
     await sftp.rmdir(`${dir}/d`);
     await sftp.unlink(`${dir}/moved`);
-    assert.deepEqual((await sftp.readdir(dir)).map(({ filename }) => filename), ['link']);
+    assert.deepEqual(
+      (await sftp.readdir(dir)).map(({ filename }) => filename),
+      ['link'],
+    );
   });
 
   it('has the errors of version 3', async () => {
@@ -70,7 +73,10 @@ describe('the SFTP server', { timeout: 60_000 }, () => {
     await symlink('/nowhere', join(dir, 'dangling'));
     const names = await sftp.readdir(dir);
     assert.equal(names.length, 252);
-    assert.match(names.find(({ filename }) => filename === 'dangling')?.longname ?? '', /^lrwxrwxrwx +1 0 +0 +8 .* dangling$/);
+    assert.match(
+      names.find(({ filename }) => filename === 'dangling')?.longname ?? '',
+      /^lrwxrwxrwx +1 0 +0 +8 .* dangling$/,
+    );
   });
 
   it('has a bounded number of files open', async () => {

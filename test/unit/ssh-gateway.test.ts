@@ -164,10 +164,16 @@ describe('an ssh client', LIMIT, () => {
     const authHandler = keys.map(({ privateKey }) => {
       return { type: 'publickey' as const, username: 'x', key: privateKey };
     });
-    const counted = { authHandler: (_left: unknown, _partial: unknown, next: (method: object | false) => void) => next(authHandler[tried++] ?? false) };
+    const counted = {
+      authHandler: (_left: unknown, _partial: unknown, next: (method: object | false) => void) =>
+        next(authHandler[tried++] ?? false),
+    };
     await assert.rejects(gateway.client(counted as object));
     assert.equal(tried, 3);
-    assert.equal((await gateway.logged('closing the connection of an ssh client: it has tried too many keys')).level, 'warn');
+    assert.equal(
+      (await gateway.logged('closing the connection of an ssh client: it has tried too many keys')).level,
+      'warn',
+    );
   });
 
   it('whose key is taken out of the file is not let in again', async () => {
@@ -246,7 +252,10 @@ describe('an ssh client', LIMIT, () => {
     for (let i = 0; i < 300; i++) channel.write(randomBytes(32 * 1024 - 1));
     await closed;
     await streams.settled(0);
-    assert.deepEqual((await gateway.logged('closing the connection of an ssh client')).fields['why'], 'it has sent more than a channel takes');
+    assert.deepEqual(
+      (await gateway.logged('closing the connection of an ssh client')).fields['why'],
+      'it has sent more than a channel takes',
+    );
   });
 
   it('cannot make the gateway hold what it does not read', async () => {
@@ -275,7 +284,10 @@ describe('options of a key', LIMIT, () => {
     using streams = fakeStreams();
     await using gateway = await startGateway({ streams, keyOptions: 'no-pty ' });
     const client = await gateway.client();
-    await assert.rejects(open((done) => client.exec('true', { pty: true }, done)), /pseudo-terminal|pty/i);
+    await assert.rejects(
+      open((done) => client.exec('true', { pty: true }, done)),
+      /pseudo-terminal|pty/i,
+    );
     client.end();
   });
 
@@ -358,7 +370,9 @@ describe('the host key', LIMIT, () => {
 });
 
 /** With a callback that ssh2 calls. */
-function open(start: (done: (error: Error | undefined, channel: ClientChannel) => void) => void): Promise<ClientChannel> {
+function open(
+  start: (done: (error: Error | undefined, channel: ClientChannel) => void) => void,
+): Promise<ClientChannel> {
   return new Promise((resolve, reject) => start((error, channel) => (error ? reject(error) : resolve(channel))));
 }
 

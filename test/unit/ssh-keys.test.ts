@@ -30,7 +30,12 @@ describe('the file of keys', () => {
   it('has options', () => {
     const { publicKey: plain } = makeKey();
     const { keys } = parseAuthorizedKeys(`# comment\n\n  ${plain}\n`);
-    assert.deepEqual([...keys.values()][0]?.permits, { pods: undefined, pty: true, forwarding: true, ports: undefined });
+    assert.deepEqual([...keys.values()][0]?.permits, {
+      pods: undefined,
+      pty: true,
+      forwarding: true,
+      ports: undefined,
+    });
     assert.equal(permits('no-pty').pty, false);
     assert.equal(permits('No-PTY').pty, false);
     assert.deepEqual([permits('restrict').pty, permits('restrict').forwarding], [false, false]);
@@ -56,7 +61,10 @@ describe('the file of keys', () => {
     assert.match(refusal('ssh-dss AAAA') ?? '', /not taken/);
     assert.match(refusal('sk-ssh-ed25519@openssh.com AAAA') ?? '', /not taken/);
     assert.match(refusal(`${KEY}\n${KEY}`) ?? '', /earlier line/);
-    const weak = generateKeyPairSync('rsa', { modulusLength: 1024 }).privateKey.export({ type: 'pkcs1', format: 'pem' });
+    const weak = generateKeyPairSync('rsa', { modulusLength: 1024 }).privateKey.export({
+      type: 'pkcs1',
+      format: 'pem',
+    });
     const parsed = ssh2.utils.parseKey(weak);
     assert.ok(!(parsed instanceof Error));
     assert.match(refusal(`ssh-rsa ${parsed.getPublicSSH().toString('base64')}`) ?? '', /2048 bits/);
@@ -90,7 +98,13 @@ describe('variables of a client', () => {
   it('are those that are allowed, and not too many', () => {
     const environment = new Environment(['LANG', 'LC_*']);
     assert.ok(environment.set('LANG', 'C'));
-    for (const [name, value] of [['PATH', '/x'], ['LC_X', 'a\0b'], ['LC_=', 'x'], ['', 'x'], ['LC_X', 'x'.repeat(5000)]] as const)
+    for (const [name, value] of [
+      ['PATH', '/x'],
+      ['LC_X', 'a\0b'],
+      ['LC_=', 'x'],
+      ['', 'x'],
+      ['LC_X', 'x'.repeat(5000)],
+    ] as const)
       assert.ok(!environment.set(name, value), name);
     for (let i = 0; i < 100; i++) environment.set(`LC_${i}`, 'x');
     assert.equal(Object.keys(environment.values).length, 64);
@@ -103,7 +117,10 @@ describe('caisson ssh setup', { skip: process.getuid?.() !== 0 && 'needs root' }
     try {
       const config = configSchema.parse({ root: join(home, 'root'), state: join(home, 'state') });
       await setUpSsh(config, { home });
-      await writeFile(join(home, '.ssh/config'), `Host a\n\n${await readFile(join(home, '.ssh/config'), 'utf8')}\nHost b\n`);
+      await writeFile(
+        join(home, '.ssh/config'),
+        `Host a\n\n${await readFile(join(home, '.ssh/config'), 'utf8')}\nHost b\n`,
+      );
       const names = ['.ssh/config', '.ssh/caisson_ed25519', 'root/ssh/authorized_keys', '.ssh/caisson_known_hosts'];
       const read = () => Promise.all(names.map((name) => readFile(join(home, name), 'utf8')));
       const before = await read();
@@ -112,7 +129,10 @@ describe('caisson ssh setup', { skip: process.getuid?.() !== 0 && 'needs root' }
       assert.match(said.join('\n'), /is in .*authorized_keys already[^]*block for Host \*\.caisson already/);
       assert.equal((await stat(join(home, '.ssh/caisson_ed25519'))).mode & 0o777, 0o600);
       await setUpSsh(config, { home, options: 'pods="dev/*",no-pty' });
-      assert.match(await readFile(join(home, 'root/ssh/authorized_keys'), 'utf8'), /^pods="dev\/\*",no-pty ssh-ed25519 \S+ .*\n$/);
+      assert.match(
+        await readFile(join(home, 'root/ssh/authorized_keys'), 'utf8'),
+        /^pods="dev\/\*",no-pty ssh-ed25519 \S+ .*\n$/,
+      );
       await assert.rejects(setUpSsh(config, { home, options: 'nonsense' }), /unknown option/);
     } finally {
       await rm(home, { recursive: true });
@@ -123,6 +143,9 @@ describe('caisson ssh setup', { skip: process.getuid?.() !== 0 && 'needs root' }
     const block = '# begin caisson: written by `caisson ssh setup`\nHost x\n# end caisson';
     assert.equal(withBlock('', block), `${block}\n`);
     assert.equal(withBlock('Host a\n', block), `Host a\n\n${block}\n`);
-    assert.equal(withBlock(withBlock('Host a', block), block.replace('x', 'y')), `Host a\n\n${block.replace('x', 'y')}\n`);
+    assert.equal(
+      withBlock(withBlock('Host a', block), block.replace('x', 'y')),
+      `Host a\n\n${block.replace('x', 'y')}\n`,
+    );
   });
 });

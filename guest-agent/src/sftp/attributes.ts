@@ -51,7 +51,10 @@ const TYPES: Readonly<Record<number, string>> = {
 
 /** As `ls -ln` prints it: clients show it as it is. */
 export function longName(name: Buffer, { mode, nlink, uid, gid, size, mtimeMs }: Stats): Buffer {
-  const bits = [...'rwxrwxrwx'].map((letter, i) => (mode & (0o400 >> i) ? letter : '-')).join('');
+  const bits = 'rwxrwxrwx'
+    .split('')
+    .map((letter, i) => (mode & (0o400 >> i) ? letter : '-'))
+    .join('');
   const type = TYPES[mode & 0o170000] ?? '?';
   const time = new Date(mtimeMs);
   const two = (value: number): string => String(value).padStart(2, '0');

@@ -36,7 +36,7 @@ export function enterContainer(namespace: number, { uid, gid, groups, capabiliti
   const data = Buffer.alloc(24);
   for (const capability of uid === 0 ? capabilities : []) {
     const half = capability < 32 ? 0 : 12;
-    for (const at of [half, half + 4]) data.writeUInt32LE((data.readUInt32LE(at) | (1 << capability % 32)) >>> 0, at);
+    for (const at of [half, half + 4]) data.writeUInt32LE((data.readUInt32LE(at) | (1 << (capability % 32))) >>> 0, at);
   }
   check('capset', capset(header, data));
 }

@@ -121,7 +121,8 @@ export class SftpServer {
     ],
     'expand-path@openssh.com': (fields) => {
       const path = fields.bytes();
-      const rest = path.toString('latin1').startsWith('~/') || path.equals(Buffer.from('~')) ? path.subarray(1) : undefined;
+      const rest =
+        path.toString('latin1').startsWith('~/') || path.equals(Buffer.from('~')) ? path.subarray(1) : undefined;
       return name(realPath(rest ? Buffer.concat([Buffer.from(this.#home), rest]) : path));
     },
   };
@@ -179,8 +180,8 @@ function write(fd: number, offset: number, data: Buffer): void {
 }
 
 function openDirectory(path: Buffer): fs.Dir {
-  // the type declarations know strings only
-  return fs.opendirSync(path as unknown as string, { encoding: 'buffer' as BufferEncoding });
+  // the type declarations know no bytes
+  return fs.opendirSync(path, { encoding: 'buffer' as BufferEncoding });
 }
 
 function list({ directory, path }: { readonly directory: fs.Dir; readonly path: Buffer }): Reply {

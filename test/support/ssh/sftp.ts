@@ -17,6 +17,8 @@ export interface Sftp {
   chmod(path: string, mode: number): Promise<void>;
   chown(path: string, uid: number, gid: number): Promise<void>;
   utimes(path: string, accessed: number, modified: number): Promise<void>;
+  /** resolves when the session is over */
+  readonly closed: Promise<void>;
   end(): void;
 }
 
@@ -43,6 +45,7 @@ export async function openSftp(client: Client): Promise<Sftp> {
     chmod: (path, mode) => call((done) => sftp.chmod(path, mode, done)),
     chown: (path, uid, gid) => call((done) => sftp.chown(path, uid, gid, done)),
     utimes: (path, accessed, modified) => call((done) => sftp.utimes(path, accessed, modified, done)),
+    closed: new Promise((resolve) => sftp.on('close', () => resolve())),
     end: () => sftp.end(),
   };
 }
