@@ -14,6 +14,7 @@ import { openStorage } from '../storage/index.ts';
 import { openVolumes } from '../storage/volumes/index.ts';
 import { openStreaming } from '../streaming/index.ts';
 import type { VmPort } from '../vm/contracts.ts';
+import { openCgroups } from '../vm/cgroups.ts';
 import { openVms } from '../vm/index.ts';
 import { caissonVersion } from './context.ts';
 import { converterUid, makeBases, placesOf, type SshPlaces } from './places.ts';
@@ -60,9 +61,11 @@ export async function startDaemon(config: Config, log: Logger): Promise<Daemon> 
       log: log.child({ component: 'vm' }),
     }),
   );
+  const cgroups = await openCgroups(config.vm, log.child({ component: 'vm' }));
   const pods = stack.use(
     await openPods({
       config,
+      cgroups,
       images,
       network,
       storage,
@@ -86,6 +89,7 @@ export async function startDaemon(config: Config, log: Logger): Promise<Daemon> 
       network: () => network.status(),
       runtime: () => runtimeState(config, vms, pods),
       containerFs: () => storage.usage(),
+      cgroupDriver: config.vm.cgroup_driver,
       features: { recursiveReadOnlyMounts: true, userNamespaces: true, supplementalGroupsPolicy: true },
       version: caissonVersion(),
       log: log.child({ component: 'cri' }),

@@ -59,6 +59,16 @@ export const configSchema = z.strictObject({
         .min(0)
         .default(256)
         .describe('left to the host: below it no pod starts and waiting VMs are given up'),
+      cgroup_parent: z
+        .string()
+        .regex(/^(\/[^/\s]+)+$/, 'must be an absolute path')
+        .refine((path) => !path.split('/').includes('..'), 'must not have ".." in it')
+        .default('/caisson')
+        .describe('cgroup for pods whose caller names none'),
+      cgroup_driver: z
+        .enum(['cgroupfs', 'systemd'])
+        .default('cgroupfs')
+        .describe('how the kubelet is told to name the cgroups of pods: as paths, or as slices of systemd'),
       boot_timeout_s: z.int().min(1).default(90).describe('a VM whose agent has not answered by then is killed'),
       uid_base: z
         .int()

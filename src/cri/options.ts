@@ -30,6 +30,8 @@ export interface CriServices {
   readonly runtime: () => RuntimeState;
   /** where containers' writable layers are; ImageFsInfo names no container file system without it */
   readonly containerFs?: () => Promise<FsUsage>;
+  /** how the kubelet is to name the cgroups of pods; cgroupfs if left out */
+  readonly cgroupDriver?: 'cgroupfs' | 'systemd';
   /** Caisson's own version, such as `0.1.0` */
   readonly version: string;
   /** RuntimeClass handlers that RunPodSandbox takes; those of the pod service if left out */

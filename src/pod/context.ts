@@ -5,7 +5,7 @@ import { KeyedMutex } from '../lib/async.ts';
 import type { Logger } from '../lib/logger.ts';
 import type { InterfaceCounters, NetworkPort } from '../network/contracts.ts';
 import type { StoragePort, VolumePort, VolumeShare } from '../storage/contracts.ts';
-import type { Vm, VmPort } from '../vm/contracts.ts';
+import type { CgroupPort, Vm, VmPort } from '../vm/contracts.ts';
 import { EventBus } from './events.ts';
 import type { ContainerLog } from './log-writer.ts';
 import type { ContainerRecord, SandboxRecord, SpareRecord } from './records.ts';
@@ -40,6 +40,7 @@ export interface PodContext {
   readonly storage: StoragePort;
   readonly volumes: VolumePort;
   readonly vms: VmPort;
+  readonly cgroups: CgroupPort;
   readonly connectAgent: (socketPath: string) => AgentClient;
   readonly sandboxes: Registry<SandboxRecord>;
   readonly containers: Registry<ContainerRecord>;

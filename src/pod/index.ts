@@ -27,7 +27,7 @@ import { WarmPool } from './warm-pool.ts';
 
 export type PodsOptions = Pick<
   PodContext,
-  'config' | 'log' | 'images' | 'network' | 'storage' | 'volumes' | 'vms' | 'connectAgent'
+  'config' | 'log' | 'images' | 'network' | 'storage' | 'volumes' | 'vms' | 'cgroups' | 'connectAgent'
 > & {
   readonly store: Store;
   readonly setPodCidr: (cidr: string) => void;

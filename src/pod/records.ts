@@ -25,6 +25,8 @@ export interface SandboxRecord extends Omit<SandboxView, 'id' | 'state' | 'ips' 
   /** of its VM, now */
   readonly size: VmSize;
   readonly vm: VmRecord | null;
+  /** on the host; undefined in records of earlier versions */
+  readonly cgroup?: string;
   readonly network: PodNetwork | null;
   /** what stop must still undo; false once it has */
   readonly hasResources: boolean;
@@ -71,7 +73,7 @@ export function sandboxView(id: string, record: SandboxRecord): SandboxView {
     runtimeHandler: record.runtimeHandler,
     ips: state === 'ready' ? (network?.ips ?? []) : [],
     namespaceOptions: record.namespaceOptions,
-    info: { vm, network, ...record.size, cid: record.cid, uid: record.uid },
+    info: { vm, network, cgroup: record.cgroup, ...record.size, cid: record.cid, uid: record.uid },
   };
 }
 

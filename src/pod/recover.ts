@@ -6,6 +6,7 @@ import { holdImages } from './layers.ts';
 import { ContainerLog } from './log-writer.ts';
 import { nowNs, type ContainerRecord, type SandboxRecord } from './records.ts';
 import { followContainer } from './follow-container.ts';
+import { removeCgroup } from './stop-sandbox.ts';
 import { endContainers, goLive, recordExit } from './supervise.ts';
 import { followVolumes, releaseVolumes, watchShare } from './volumes.ts';
 
@@ -47,6 +48,7 @@ async function discardSpare(context: PodContext, id: string): Promise<void> {
 
 async function undoHalfMade(context: PodContext, id: string, record: SandboxRecord): Promise<void> {
   await release(context, id, record.vm ?? undefined);
+  await removeCgroup(context, record);
   context.sandboxes.delete(id);
 }
 

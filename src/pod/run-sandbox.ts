@@ -34,8 +34,10 @@ export async function runSandbox(
   signal: AbortSignal,
 ): Promise<string> {
   validateSandbox(config, handler);
-  const pod: Pod = { config, handler, size: vmSize(asked(config), [], context.vms.sizes) };
+  const size = vmSize(asked(config), [], context.vms.sizes);
   context.sandboxes.requireFree(sandboxName(config));
+  const cgroupParent = await context.cgroups.place(config.linux?.cgroup_parent ?? '', size.memoryMib);
+  const pod: Pod = { config, handler, size, cgroupParent };
   // those that wait have copied their memory
   const isPrivate = context.vms.memoryOf({ dense: pod.handler === DENSE_HANDLER }).kind === 'private';
   const spare = isPrivate ? undefined : takeSpare();
@@ -59,6 +61,7 @@ interface Pod {
   readonly handler: string;
   /** what its VM needs */
   readonly size: VmSize;
+  readonly cgroupParent: string;
 }
 
 async function runIn(context: PodContext, spare: Shell | undefined, pod: Pod, signal: AbortSignal): Promise<string> {
@@ -66,12 +69,16 @@ async function runIn(context: PodContext, spare: Shell | undefined, pod: Pod, si
   const identity = spare?.identity ?? newIdentity(context);
   const { id } = identity;
   annotate({ sandboxId: id });
+  const cgroup = `${pod.cgroupParent}/caisson-${id}`;
   const undo = new AsyncDisposableStack();
+  // the last to go: only then is it empty
+  undo.defer(() => context.cgroups.remove(cgroup));
   if (spare) ownSpare(context, spare, undo);
   try {
-    context.sandboxes.insert(id, sandboxName(config), newRecord(context, pod, identity));
+    context.sandboxes.insert(id, sandboxName(config), newRecord(context, pod, identity, cgroup));
     context.spares.delete(id);
-    const { vm, agent, network, size } = await build(context, identity, spare, pod, undo, signal);
+    await context.cgroups.make(cgroup);
+    const { vm, agent, network, size } = await build(context, identity, spare, pod, cgroup, undo, signal);
     signal.throwIfAborted();
     context.sandboxes.update(id, { state: 'ready', vm: vm.record, network, size });
     const live = goLive(context, id, vm, agent);
@@ -122,15 +129,17 @@ async function build(
   identity: ShellIdentity,
   spare: Shell | undefined,
   { config, handler, size: wanted }: Pod,
+  cgroup: string,
   undo: AsyncDisposableStack,
   signal: AbortSignal,
 ): Promise<Built> {
   const { id } = identity;
   const request = networkRequest(identity, config);
   const { least } = context.vms.sizes;
+  const place = { dense: handler === DENSE_HANDLER, cgroup: context.cgroups.directories(cgroup) };
   const { vm, agent, network } = spare
-    ? { ...spare, network: await context.network.attach(request, spare.netns, signal) }
-    : await startShell(context, { ...identity, dense: handler === DENSE_HANDLER }, request, undo, signal);
+    ? await claim(context, spare, request, cgroup, signal)
+    : await startShell(context, { ...identity, ...place }, request, undo, signal);
   const [size] = await together(
     signal,
     (either) => traced('vm: grow', () => grow({ vm, agent }, least, wanted, either)),
@@ -139,9 +148,26 @@ async function build(
   return { vm, agent, network, size };
 }
 
+/** What a VM that waited has written before does not count as its pod's memory, only what it writes from now on. */
+async function claim(
+  context: PodContext,
+  spare: Shell,
+  request: PodNetworkRequest,
+  cgroup: string,
+  signal: AbortSignal,
+): Promise<PreparedVm & { readonly network: PodNetwork }> {
+  const { vm, agent, netns } = spare;
+  const [network] = await together(
+    signal,
+    (either) => context.network.attach(request, netns, either),
+    () => context.cgroups.enter(cgroup, [vm.record, ...vm.record.helperPids]),
+  );
+  return { vm, agent, network };
+}
+
 async function startShell(
   context: PodContext,
-  identity: ShellIdentity & Pick<VmSpec, 'dense'>,
+  identity: ShellIdentity & Pick<VmSpec, 'dense' | 'cgroup'>,
   request: PodNetworkRequest,
   undo: AsyncDisposableStack,
   signal: AbortSignal,
@@ -215,7 +241,12 @@ const asked = ({ linux }: PodSandboxConfig): Pick<SandboxRecord, 'resources' | '
   overhead: linux?.overhead ?? null,
 });
 
-function newRecord(context: PodContext, { config, handler }: Pod, { cid, uid }: ShellIdentity): SandboxRecord {
+function newRecord(
+  context: PodContext,
+  { config, handler }: Pod,
+  { cid, uid }: ShellIdentity,
+  cgroup: string,
+): SandboxRecord {
   const { name, namespace, uid: podUid, attempt } = config.metadata;
   return {
     version: 1,
@@ -233,6 +264,7 @@ function newRecord(context: PodContext, { config, handler }: Pod, { cid, uid }: 
     ...asked(config),
     size: context.vms.sizes.least,
     vm: null,
+    cgroup,
     network: null,
     hasResources: true,
   };

@@ -68,7 +68,7 @@ export async function makeGround(
 
 export async function startVm(
   context: PodContext,
-  identity: ShellIdentity & Pick<VmSpec, 'background' | 'dense'>,
+  identity: ShellIdentity & Pick<VmSpec, 'background' | 'dense' | 'cgroup'>,
   { netns, scratch }: Ground,
   undo: AsyncDisposableStack,
   signal: AbortSignal,
@@ -79,6 +79,7 @@ export async function startVm(
     uid: identity.uid,
     background: identity.background ?? false,
     dense: identity.dense ?? false,
+    cgroup: identity.cgroup ?? [],
     // the guest takes the MAC of the CNI interface over when it is configured
     network: { ...netns, mac: '02:00:00:00:00:01' },
     disks: [{ serial: SCRATCH_SERIAL, path: scratch.path, format: scratch.format, readOnly: false }],

@@ -1,5 +1,5 @@
 import { CaissonError } from '../lib/errors.ts';
-import type { VmSize } from '../vm/contracts.ts';
+import { HELPERS_MIB, type VmSize } from '../vm/contracts.ts';
 import type { PodContext } from './context.ts';
 import type { LinuxContainerResources } from './contracts.ts';
 import type { SandboxRecord } from './records.ts';
@@ -12,8 +12,8 @@ const DEFAULT_CPU_PERIOD = 100_000;
 export type Limits = LinuxContainerResources | null;
 
 /**
- * What a VM needs for these limits. `least` holds the guest itself; an overhead of the RuntimeClass that is larger takes
- * its place. What the pod asks comes on top: its own limits or the sum of its containers', whichever is more. A CPU
+ * What a VM needs for these limits. `least` holds the guest itself; an overhead of the RuntimeClass that has room for
+ * more, beside QEMU and its helpers, takes its place. What the pod asks comes on top: its own limits or the sum of its containers', whichever is more. A CPU
  * limit is a rate, so a VM never has more processors than the host; throws `resource_exhausted` for memory that the
  * host does not have.
  */
@@ -22,7 +22,7 @@ export function vmSize(
   containers: readonly Limits[],
   { least, most }: { readonly least: VmSize; readonly most: VmSize },
 ): VmSize {
-  const base = Math.max(least.memoryMib, Math.ceil(memoryBytes(pod.overhead) / MIB));
+  const base = Math.max(least.memoryMib, Math.floor(memoryBytes(pod.overhead) / MIB) - HELPERS_MIB);
   const asked = Math.max(memoryBytes(pod.resources), sum(containers.map(memoryBytes)));
   const processors = Math.max(cpuRate(pod.resources), sum(containers.map(cpuRate)));
   const memoryMib = base + Math.ceil(asked / MIB);

@@ -1,6 +1,7 @@
 import { withTimeout } from '../lib/async.ts';
 import { traced } from '../lib/trace.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
+import type { SandboxRecord } from './records.ts';
 import { endContainers } from './supervise.ts';
 
 const SIGKILL = 9;
@@ -44,6 +45,11 @@ async function releaseShare(context: PodContext, id: string, live: LiveSandbox |
   await (share ? share[Symbol.asyncDispose]() : context.volumes.discard(id));
 }
 
+/** The kubelet may have removed it, with its own. */
+export async function removeCgroup({ cgroups }: PodContext, { cgroup }: Pick<SandboxRecord, 'cgroup'>): Promise<void> {
+  if (cgroup !== undefined) await cgroups.remove(cgroup);
+}
+
 /** All are tried before the first failure is thrown, so that one broken plugin does not keep a VM alive. */
 async function releaseAll(context: PodContext, id: string, live: LiveSandbox | undefined): Promise<void> {
   live?.agent[Symbol.dispose]();
@@ -52,10 +58,12 @@ async function releaseAll(context: PodContext, id: string, live: LiveSandbox | u
   const vmGone = traced('vm: kill', async () =>
     live ? live.vm[Symbol.asyncDispose]() : context.vms.discard(id, record.vm ?? undefined),
   );
+  const shareGone = vmGone.then(() => releaseShare(context, id, live));
   // the disk is QEMU's until it is dead; the netns too, but CNI's work need not wait
   const results = await Promise.allSettled([
     vmGone.then(() => context.storage.removeScratch(id)),
-    vmGone.then(() => releaseShare(context, id, live)),
+    shareGone,
+    shareGone.then(() => removeCgroup(context, record)),
     vmGone.catch(() => undefined).then(() => context.network.teardown(id)),
   ]);
   for (const result of results) if (result.status === 'rejected') throw result.reason;

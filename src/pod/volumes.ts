@@ -71,6 +71,8 @@ async function startShare(context: PodContext, sandboxId: string, live: LiveSand
   await using undo = new AsyncDisposableStack();
   const { uid } = live.vm.record;
   const share = undo.use(await traced('volumes: start virtiofsd', () => context.volumes.share(sandboxId, uid, goesOn)));
+  const { cgroup } = context.sandboxes.get(sandboxId);
+  if (cgroup !== undefined) await context.cgroups.enter(cgroup, share.processes);
   await traced('volumes: plug virtiofsd', () => live.vm.attachFs(share.socket, goesOn));
   undo.move();
   watchShare(context, sandboxId, live, share);

@@ -67,6 +67,8 @@ export interface Bind {
 
 /** What a pod sees of the host: a virtiofsd with one directory, `<container>/<number of the bind>` for each volume. */
 export interface VolumeShare extends AsyncDisposable {
+  /** of virtiofsd */
+  readonly processes: readonly { readonly pid: number }[];
   /** of vhost-user, for its VM's user */
   readonly socket: string;
   /** resolves with the last words of virtiofsd when it has ended; then no volume of the pod answers any more */

@@ -19,6 +19,8 @@ export interface VmSpec {
   readonly disks: readonly DiskSpec[];
   /** at low priority, until `hurry` */
   readonly background?: boolean;
+  /** directories of the pod's cgroup, for all processes of the VM */
+  readonly cgroup?: readonly string[];
   /** it never gets volumes, so that its memory need not be shared with their server */
   readonly dense?: boolean;
 }
@@ -108,6 +110,27 @@ export interface VmPort extends AsyncDisposable {
   template(): TemplateStatus;
   /** resolves when the accelerator has been chosen and the template made, or neither can be */
   readonly settled: Promise<void>;
+}
+
+/** What the helpers of a VM and QEMU itself take beside the guest's memory, `MiB`: without KVM, half of it translated code. */
+export const HELPERS_MIB = 192;
+
+/**
+ * The cgroup of a pod on the host, around QEMU and its helpers. A path is from the root of each of the host's
+ * hierarchies.
+ */
+export interface CgroupPort {
+  /**
+   * The cgroup in which a pod's is to be made: `parent`, a path or a systemd slice, unless its limit has no room for a
+   * VM of this size; else, and if it is empty, the configured one. Throws `invalid_argument` for what is neither.
+   */
+  place(parent: string, memoryMib: number): Promise<string>;
+  /** Undone by `remove`. */
+  make(path: string): Promise<void>;
+  directories(path: string): readonly string[];
+  enter(path: string, processes: readonly { readonly pid: number }[]): Promise<void>;
+  /** Waits for its processes to end. Idempotent. */
+  remove(path: string): Promise<void>;
 }
 
 export type Readiness = { readonly ready: true } | { readonly ready: false; readonly message: string };

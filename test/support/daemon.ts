@@ -2,12 +2,13 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { chmod, mkdtemp, open, readFile, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stringify } from 'smol-toml';
 import { busyboxImage } from '../../images/busybox.ts';
 import { loadOffline } from '../../src/cli/image-load.ts';
 import { load, type Config } from '../../src/config/index.ts';
+import { findHierarchies, removeCgroup } from '../../src/lib/cgroup.ts';
 import { tail } from '../../src/lib/exec.ts';
 import { removeTree } from '../../src/lib/files.ts';
 import { connectCri, type CriConnection } from '../../src/lib/grpc/cri-client.ts';
@@ -120,6 +121,7 @@ export async function prepare(undo: AsyncDisposableStack, options: TestDaemonOpt
   const configFile = join(dir, 'caisson.toml');
   await writeFile(configFile, stringify(configValues(dir, cni.confDir, options.config ?? {})));
   const config = await load(configFile);
+  undo.defer(async () => removeCgroup(await findHierarchies(), config.vm.cgroup_parent));
   undo.defer(() => releaseAll({ dir, config }));
   const images = options.images ?? [await busyboxImage('caisson.test/busybox:latest')];
   if (images.length > 0) {
@@ -139,6 +141,7 @@ function configValues(dir: string, confDir: string, overrides: ConfigOverrides):
     vm: {
       accelerator: process.env['CAISSON_TEST_ACCELERATOR'] ?? 'tcg',
       ...(process.env['CAISSON_TEST_GUEST_IMAGE'] && { guest_image: process.env['CAISSON_TEST_GUEST_IMAGE'] }),
+      cgroup_parent: `/caisson-${basename(dir)}`,
       // VMs that wait are made when a test asks for them: what is counted is the test's own
       pool: 0,
       // no other daemon of this machine has VMs of the same users: see resources.ts

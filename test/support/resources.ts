@@ -4,6 +4,7 @@ import { readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Config } from '../../src/config/schema.ts';
+import { findHierarchies } from '../../src/lib/cgroup.ts';
 import { run } from '../../src/lib/exec.ts';
 import { ignoreMissing } from '../../src/lib/files.ts';
 import { shortId } from '../../src/lib/ids.ts';
@@ -25,6 +26,8 @@ export interface Resources {
   readonly shares: number;
   readonly virtiofsd: number;
   readonly scratchDisks: number;
+  /** of pods, in all hierarchies */
+  readonly cgroups: number;
 }
 
 /** Where a daemon's things are; enough also when it is not running. */
@@ -39,8 +42,8 @@ const NETNS = '/run/netns';
 
 export async function countResources(daemon: Owner & Pick<TestDaemon, 'cni'>): Promise<Resources> {
   const { dir, config, cni } = daemon;
-  const [processes, netns, ports, reservations, cniResults, mounts, vmDirectories, shares, scratch] = await Promise.all(
-    [
+  const [processes, netns, ports, reservations, cniResults, mounts, vmDirectories, shares, scratch, cgroups] =
+    await Promise.all([
       processesOf(daemon),
       netnsOf(daemon),
       entries(`/sys/class/net/${cni.bridge}/brif`),
@@ -50,8 +53,8 @@ export async function countResources(daemon: Owner & Pick<TestDaemon, 'cni'>): P
       entries(join(config.state, 'vms')),
       entries(join(config.state, 'volumes')),
       entries(join(config.root, 'storage/scratch')),
-    ],
-  );
+      cgroupsOf(daemon),
+    ]);
   return {
     qemu: processes.filter(({ name }) => name.startsWith('qemu-system')).length,
     vsockHelpers: processes.filter(({ name }) => name.startsWith('vhost-device')).length,
@@ -65,6 +68,7 @@ export async function countResources(daemon: Owner & Pick<TestDaemon, 'cni'>): P
     shares: shares.length,
     virtiofsd: processes.filter(({ name }) => name === 'virtiofsd').length,
     scratchDisks: scratch.filter((name) => name.endsWith('.qcow2')).length,
+    cgroups: cgroups.length,
   };
 }
 
@@ -118,6 +122,26 @@ export async function netnsOf({ config }: Owner): Promise<string[]> {
   const names = (await entries(NETNS)).filter((name) => name.startsWith('caisson-'));
   const owned = await Promise.all(names.map(async (name) => named.has(name) || ownsUid(config, await tapOwner(name))));
   return names.filter((_, index) => owned[index]);
+}
+
+async function cgroupsOf({ config }: Owner): Promise<string[]> {
+  const homes = (await findHierarchies()).map(({ root }) =>
+    readdir(`${root}${config.vm.cgroup_parent}`, { recursive: true }).catch(ignoreMissing([])),
+  );
+  return (await Promise.all(homes)).flat().filter((path) => /(^|\/)caisson-[^/]+$/.test(path));
+}
+
+/** The cgroups, in the hierarchies that count something, in which QEMU and its helpers are. */
+export async function cgroupsOfProcesses(daemon: Owner): Promise<string[]> {
+  const counting = await findHierarchies();
+  const isCounting = ([number, names = '']: string[]): boolean =>
+    counting.some(({ version, controllers }) =>
+      version === 2 ? number === '0' : names.split(',').some((name) => controllers.includes(name)),
+    );
+  const processes = (await processesOf(daemon)).filter(({ name }) => /^(qemu|vhost|virtiofsd)/.test(name));
+  const texts = await Promise.all(processes.map(({ pid }) => procText(pid, 'cgroup')));
+  const lines = texts.flatMap((text) => text.trim().split('\n')).map((line) => line.split(':'));
+  return [...new Set(lines.filter(isCounting).map(([, , ...path]) => path.join(':')))];
 }
 
 async function tapOwner(netns: string): Promise<number> {

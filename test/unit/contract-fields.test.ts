@@ -21,7 +21,7 @@ import { createContainer } from '../../src/pod/create-container.ts';
 import { Registry } from '../../src/pod/registry.ts';
 import { runSandbox } from '../../src/pod/run-sandbox.ts';
 import type { HostPath, StoragePort, VolumePort, VolumeShare } from '../../src/storage/contracts.ts';
-import type { Vm, VmPort } from '../../src/vm/contracts.ts';
+import type { CgroupPort, Vm, VmPort } from '../../src/vm/contracts.ts';
 import { fakeImages, image, recordingLog } from './cri-fakes.ts';
 import { inMemory, useless } from './pod-fakes.ts';
 
@@ -99,6 +99,7 @@ function makePodContext(): PodContext {
   const share = useless<VolumeShare>('share', {
     socket: '/fs.sock',
     exited: new Promise<string>(() => undefined),
+    processes: [],
     bind: () => Promise.resolve(),
     follow: () => Promise.resolve(),
     [Symbol.asyncDispose]: () => Promise.resolve(),
@@ -153,6 +154,12 @@ function makePodContext(): PodContext {
       sizes: { least: size, most: { vcpus: 8, memoryMib: 65_536 } },
       memoryOf: () => ({ kind: 'copied', reason: '' }),
       start: () => Promise.resolve(vm),
+    }),
+    cgroups: useless<CgroupPort>('cgroups', {
+      place: (parent) => Promise.resolve(parent),
+      make: () => Promise.resolve(),
+      directories: () => [],
+      enter: () => Promise.resolve(),
     }),
     connectAgent: () => agent,
     sandboxes: new Registry('sandbox', inMemory(), unstored),

@@ -47,6 +47,7 @@ function contextWith(agent: Partial<AgentClient>): { readonly context: PodContex
     storage: useless('storage'),
     volumes: useless('volumes'),
     vms: useless<VmPort>('vms', { sizes: { least: SIZE, most: SIZE } }),
+    cgroups: useless('cgroups'),
     connectAgent: () => assert.fail('no agent is to be dialled'),
     sandboxes: new Registry<SandboxRecord>('sandbox', inMemory(), unstored),
     containers: new Registry<ContainerRecord>('container', inMemory(), unstored),

@@ -47,7 +47,7 @@ export function runtimeService(services: CriServices, log: Logger, closing: Abor
   return {
     Version: handle('read', version(services)),
     Status: handle('read', status(services)),
-    RuntimeConfig: handle('read', runtimeConfig()),
+    RuntimeConfig: handle('read', runtimeConfig(services)),
     UpdateRuntimeConfig: handle('change', updateRuntimeConfig(services)),
 
     RunPodSandbox: handle('change', runPodSandbox(services)),

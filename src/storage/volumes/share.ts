@@ -26,6 +26,7 @@ export function shareOf(daemon: Virtiofsd, directory: string, gone: () => void):
     await removeShare(directory);
   };
   return {
+    processes: daemon.processes,
     socket,
     exited: daemon.exited,
     bind: (containerId, binds) => bind(share, containerId, binds, perform),

@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
 import { inMountNamespace, type BlockNode } from '../../lib/mount-namespace.ts';
+import { startedIn } from '../../lib/cgroup.ts';
 import { startDetached, type DetachedProcess } from '../../lib/processes.ts';
 import type { VmSpec } from '../contracts.ts';
 
@@ -41,7 +42,7 @@ export async function makeBlockNode(pid: number, node: BlockNode): Promise<void>
 }
 
 export interface CageOptions {
-  readonly spec: Pick<VmSpec, 'uid' | 'network'>;
+  readonly spec: Pick<VmSpec, 'uid' | 'network' | 'cgroup'>;
   /** an empty directory below which the device nodes are made */
   readonly deviceDirectory: string;
   readonly devices: readonly DevicePath[];
@@ -50,7 +51,7 @@ export interface CageOptions {
   readonly inherit?: readonly number[];
 }
 
-/** Starts a program as the VM's user, in the pod's network namespace, with the device nodes it needs. */
+/** Starts a program as the VM's user, in the pod's cgroup and network namespace, with the device nodes it needs. */
 export function startCaged(command: string, args: readonly string[], options: CageOptions): Promise<DetachedProcess> {
   const { spec, deviceDirectory, logFile } = options;
   const nodes = options.devices.map((path) => [path, ...devices[path]].join(':')).join(' ');
@@ -67,8 +68,8 @@ export function startCaged(command: string, args: readonly string[], options: Ca
     deviceDirectory,
     nodes,
   ];
-  const [program = '', ...rest] = [...enterNetwork(spec), ...cage];
-  return startDetached(program, [...rest, command, ...args], logFile, options.inherit);
+  const [program = '', ...rest] = startedIn(spec.cgroup ?? [], [...enterNetwork(spec), ...cage, command, ...args]);
+  return startDetached(program, rest, logFile, options.inherit);
 }
 
 /** In a network of its own the tap must be made first; it goes with the last process in it. */

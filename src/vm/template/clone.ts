@@ -1,4 +1,5 @@
 import { fchmodSync, fchownSync } from 'node:fs';
+import { startedIn } from '../../lib/cgroup.ts';
 import { orAborted } from '../../lib/async.ts';
 import { run } from '../../lib/exec.ts';
 import { createMemfd, type Memfd } from '../../lib/memfd.ts';
@@ -48,13 +49,19 @@ export async function cloneMachine(
   return await launchMachine({ ...spec, disks: [] }, directory, options, plan, signal);
 }
 
-async function copyMemory({ sandboxId, uid, background }: VmSpec, ram: number, signal: AbortSignal): Promise<Memfd> {
+/** By a process in the pod's cgroup: memory counts for whoever writes it first. */
+async function copyMemory(
+  { sandboxId, uid, background, cgroup }: VmSpec,
+  ram: number,
+  signal: AbortSignal,
+): Promise<Memfd> {
   const memory = createMemfd(`caisson-${sandboxId.slice(0, 13)}`);
   try {
     const [from, to] = [ram, memory.fd].map((fd) => `/proc/${process.pid}/fd/${fd}`) as [string, string];
     const priority = String(background ? LOW_PRIORITY : NORMAL_PRIORITY);
-    const copy = ['-n', priority, 'cp', '--sparse=always', from, to];
-    await run('nice', copy, { signal, phase: 'vm: copy RAM' });
+    const copy = ['nice', '-n', priority, 'cp', '--sparse=always', from, to];
+    const [program = '', ...args] = startedIn(cgroup ?? [], copy);
+    await run(program, args, { signal, phase: 'vm: copy RAM' });
     // QEMU opens it as the VM's user, through /proc/self/fd
     fchownSync(memory.fd, uid, uid);
     fchmodSync(memory.fd, 0o600);
