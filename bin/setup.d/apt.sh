@@ -30,6 +30,11 @@ bench_packages='
 containerd 2
 runc 1.1
 '
+# clients of the ssh gateway
+ssh_packages='
+openssh-client
+rsync
+'
 # what tells whether they are there on a system that is not Debian
 needed_programs='qemu-system-x86_64 qemu-img virtiofsd mkfs.erofs crun skopeo kmod mmdebstrap busybox mkfs.ext4 ip tc
 iptables cpio xz zstd vhost-device-vsock'
@@ -77,6 +82,21 @@ step_bench_packages() {
   progress 'reading package lists (apt-get update)'
   logged apt_get update || say 'warning: apt-get update reported errors (above); going on with what it has'
   install_packages "$([[ -z $suites ]] || echo sid)" "${missing[@]}"
+}
+
+step_ssh_packages() {
+  next_step 'ssh clients'
+  if ! command -v dpkg-query >/dev/null; then
+    { command -v ssh && command -v rsync; } >/dev/null || die "the streaming test uses OpenSSH's clients and rsync" 'install them'
+    return 0
+  fi
+  local missing
+  mapfile -t missing < <(missing_packages "$ssh_packages")
+  ((${#missing[@]})) || return 0
+  require_debian "${missing[@]}"
+  progress 'reading package lists (apt-get update)'
+  logged apt_get update || say 'warning: apt-get update reported errors (above); going on with what it has'
+  install_packages '' "${missing[@]}"
 }
 
 # missing_packages <table>: the packages that are not installed in a sufficient version

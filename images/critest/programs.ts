@@ -7,17 +7,17 @@ import { extractDebianPackages, suite } from '../debian.ts';
 import type { TarEntry } from '../layout.ts';
 
 /** Debian packages that critest's images are made of, besides the host's busybox-static. */
-const packages = ['apache2-bin', 'busybox', 'nginx-light', 'procps', 'util-linux'] as const;
+const critestPackages = ['apache2-bin', 'busybox', 'nginx-light', 'procps', 'util-linux'] as const;
 const LOADER = 'usr/lib64/ld-linux-x86-64.so.2';
 const LIBRARIES = 'usr/lib/x86_64-linux-gnu';
 
-/** Extracts the packages below `cache`, unless that has been done before; returns the directory. */
-export async function debianRoot(cache: string): Promise<string> {
+/** Extracts Debian packages below `cache`, unless that has been done before; returns the directory. */
+export async function debianRoot(cache: string, packages: readonly string[] = critestPackages): Promise<string> {
   const inputs = createHash('sha256')
     .update(JSON.stringify([suite, packages]))
     .digest('hex')
     .slice(0, 12);
-  const root = join(cache, `critest-root-${inputs}`);
+  const root = join(cache, `debian-root-${inputs}`);
   if (await exists(root)) return root;
   const work = `${root}.${process.pid}`;
   await mkdir(cache, { recursive: true });

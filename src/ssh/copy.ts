@@ -18,7 +18,9 @@ export function feed(source: Readable, sink: Writable | undefined): void {
 /** Hands on all of it, without the end. Rejects with what broke the source off. */
 export async function carry(source: Readable | undefined, sink: Writable): Promise<void> {
   if (!source) return;
-  for await (const chunk of source as AsyncIterable<Buffer>) {
+  // of a connection, the other direction goes on
+  const chunks: AsyncIterable<Buffer> = source.iterator({ destroyOnReturn: false });
+  for await (const chunk of chunks) {
     const { promise, resolve } = Promise.withResolvers<void>();
     sink.write(chunk, () => resolve());
     await promise;

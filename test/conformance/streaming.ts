@@ -1,7 +1,7 @@
 /**
- * Drives a real daemon's streams with client-go (which is what kubectl and the kubelet use) and crictl:
- * `npm run test:streaming`, or `bin/node test/conformance/streaming.ts` after `bin/setup streaming`. Ends with
- * `N passed, N failed`.
+ * Drives a real daemon's streams with client-go (which is what kubectl and the kubelet use), crictl, and OpenSSH's
+ * clients: `npm run test:streaming`, or `bin/node test/conformance/streaming.ts [kubernetes] [ssh]` after
+ * `bin/setup streaming`. Ends with `N passed, N failed`.
  */
 import { deepStrictEqual, strictEqual } from 'node:assert/strict';
 import { exists } from '../../src/lib/files.ts';
@@ -13,9 +13,12 @@ import { attach } from './streaming/attach.ts';
 import { execByClientGo, execByCrictl, olderProtocols, refusals } from './streaming/exec.ts';
 import { nothingIsHeld, vmDies } from './streaming/faults.ts';
 import { portForward } from './streaming/forward.ts';
+import { setUpSsh, sshSessions, sshFiles, sshPorts, sshRefusals } from './streaming/ssh.ts';
 import { startPod, STREAMS, TRANSPORTS, type World } from './streaming/world.ts';
 
 const LOG_TAIL_LINES = 15;
+const parts = process.argv.slice(2);
+const wants = (part: 'kubernetes' | 'ssh'): boolean => parts.length === 0 || parts.includes(part);
 
 const interrupted = new AbortController();
 // for good: what starts programs (execa) ends this process at a signal that nobody listens to
@@ -25,7 +28,7 @@ process.stdout.on('error', () => interrupted.abort());
 process.exitCode = await main();
 
 async function main(): Promise<number> {
-  for (const program of [CRICTL, STREAMS]) {
+  for (const program of wants('kubernetes') ? [CRICTL, STREAMS] : [CRICTL]) {
     if (await exists(program)) continue;
     process.stderr.write(`${program} is missing; run bin/setup streaming, or npm run test:streaming\n`);
     return 1;
@@ -56,8 +59,22 @@ async function main(): Promise<number> {
 
 async function story(world: World): Promise<void> {
   const { steps, daemon } = world;
-  await steps.section('what is refused before there is a stream', () => refusals(world));
+  const ssh = wants('ssh') ? await setUpSsh(world) : undefined;
   const fds = await countFds(daemon);
+  if (wants('kubernetes')) await kubernetes(world);
+  if (ssh) {
+    await steps.section('ssh: commands and terminals', () => sshSessions(ssh));
+    await steps.section('ssh: files', () => sshFiles(ssh));
+    await steps.section('ssh: ports', () => sshPorts(ssh));
+    await steps.section('ssh: who is not let in', () => sshRefusals(ssh));
+  }
+  await steps.section('after all of that', () => nothingIsHeld(world, fds));
+  await steps.section('faults', () => vmDies(world, { kubernetes: wants('kubernetes'), ssh }));
+}
+
+async function kubernetes(world: World): Promise<void> {
+  const { steps } = world;
+  await steps.section('what is refused before there is a stream', () => refusals(world));
   for (const transport of TRANSPORTS) {
     await steps.section(`exec over ${transport}`, async () => {
       await execByClientGo(world, transport);
@@ -67,8 +84,6 @@ async function story(world: World): Promise<void> {
     await steps.section(`port-forward over ${transport}`, () => portForward(world, transport));
   }
   await steps.section('exec by older clients', () => olderProtocols(world));
-  await steps.section('after all of that', () => nothingIsHeld(world, fds));
-  await steps.section('faults', () => vmDies(world));
 }
 
 async function nothingIsLeft(steps: Steps, daemon: TestDaemon): Promise<void> {

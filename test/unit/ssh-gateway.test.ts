@@ -2,13 +2,17 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { chmod, readFile, stat, writeFile } from 'node:fs/promises';
+import { chmod, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import type { ClientChannel } from 'ssh2';
 import { makeKey, rawConnection, run, startGateway, WEB } from '../support/ssh/gateway.ts';
+import { echoStreams } from '../support/streaming/echo-streams.ts';
 import { fakeStreams } from '../support/streaming/fake-streams.ts';
+import { countingLogger } from '../support/streaming/server.ts';
 import { countTcp, deafPort, listenTcp } from '../support/streaming/tcp.ts';
 
 const MIB = 1024 * 1024;
@@ -279,6 +283,42 @@ describe('an ssh client', LIMIT, () => {
   });
 });
 
+describe('many ssh clients', LIMIT, () => {
+  it('that come and go, or are lost, leave nothing', async () => {
+    const streams = echoStreams();
+    const { log } = countingLogger();
+    await using gateway = await startGateway({ streams, log });
+    const cycle = async (i: number): Promise<void> => {
+      const client = await gateway.client();
+      const channel = await open((done) => client.exec('echo', done));
+      if (i % 2 === 0) await ask(client, 'localhost', 80, 'x');
+      const closed = once(client, 'close');
+      if (i % 3 === 0) client.destroy();
+      else {
+        channel.end();
+        client.end();
+      }
+      await closed;
+    };
+    const held = async () => {
+      for (let i = 0; i < 200 && streams.open() > 0; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+      setFlagsFromString('--expose-gc');
+      (runInNewContext('gc') as () => void)();
+      return {
+        fds: (await readdir('/proc/self/fd')).length,
+        open: streams.open(),
+        heap: process.memoryUsage().heapUsed,
+      };
+    };
+    for (let i = 0; i < 60; i++) await cycle(i);
+    const before = await held();
+    for (let i = 0; i < 1000; i++) await cycle(i);
+    const after = await held();
+    assert.deepEqual([after.fds, after.open], [before.fds, 0]);
+    assert.ok(after.heap - before.heap < 2 * MIB, `${(after.heap - before.heap) / MIB} MiB more`);
+  });
+});
+
 describe('options of a key', LIMIT, () => {
   it('no-pty: no terminal', async () => {
     using streams = fakeStreams();
@@ -335,6 +375,25 @@ describe('a port by ssh', LIMIT, () => {
     await assert.rejects(ask(client, 'example.org', listener.port, ''), /open fail/i);
     await assert.rejects(ask(client, 'localhost', await deafPort(), ''), /open fail/i);
     assert.equal(streams.forwarded.size, 0);
+    client.end();
+  });
+
+  it('takes what a client still has to say when the server has said all', async () => {
+    using streams = fakeStreams();
+    const { promise: heard, resolve } = Promise.withResolvers<number>();
+    await using listener = await listenTcp((socket) => {
+      let bytes = 0;
+      socket.on('data', (chunk: Buffer) => (bytes += chunk.length));
+      socket.on('end', () => resolve(bytes));
+      socket.end('bye');
+    });
+    await using gateway = await startGateway({ streams });
+    const client = await gateway.client();
+    const channel = await open((done) => client.forwardOut('127.0.0.1', 1, 'localhost', listener.port, done));
+    channel.resume();
+    await once(channel, 'end');
+    channel.end(randomBytes(MIB));
+    assert.equal(await heard, MIB);
     client.end();
   });
 

@@ -2,12 +2,16 @@ import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
+import { busyboxImage } from '../../../images/busybox.ts';
+import { sshToolsImage } from '../../../images/ssh-tools.ts';
 import { startTestDaemon, type TestDaemon } from '../../support/daemon.ts';
-import { createAndStart, runPod, type TestPod } from '../../support/pods.ts';
+import { BUSYBOX, createAndStart, runPod, type TestPod } from '../../support/pods.ts';
 import type { Steps } from '../../support/steps.ts';
 import type { Crictl } from '../crictl/run.ts';
 
-export const STREAMS = join(import.meta.dirname, '../../../.cache/bin/streams');
+const CACHE = join(import.meta.dirname, '../../../.cache');
+export const STREAMS = join(CACHE, 'bin/streams');
+const TOOLS = 'caisson.test/tools:latest';
 
 export const TRANSPORTS = ['spdy', 'websocket'] as const;
 export type Transport = (typeof TRANSPORTS)[number];
@@ -36,9 +40,12 @@ export interface World {
 }
 
 export async function startPod(lab: AsyncDisposableStack) {
-  const daemon = lab.use(await startTestDaemon({ ownSession: true }));
+  const images = [await busyboxImage(BUSYBOX), await sshToolsImage(TOOLS, CACHE)];
+  const config = { ssh: { enabled: true } };
+  const daemon = lab.use(await startTestDaemon({ ownSession: true, images, config }));
   const pod = await runPod(daemon, 'streams');
   const box = await createAndStart(pod, 'box', ['sh', '-c', SERVE]);
+  await createAndStart(pod, 'tools', ['sleep', '100000'], { image: { image: TOOLS } });
   return { daemon, pod, box };
 }
 

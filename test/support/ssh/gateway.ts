@@ -141,7 +141,10 @@ export async function login(config: ConnectConfig): Promise<Client> {
   });
   closed.catch(() => undefined);
   client.on('error', () => undefined);
-  client.connect({ host: '127.0.0.1', username: 'app.web.default', ...config });
+  const { port = 0, ...rest } = config;
+  // as OpenSSH does; ssh2 itself leaves it on
+  const sock = config.sock ?? connect({ host: '127.0.0.1', port, noDelay: true });
+  client.connect({ username: 'app.web.default', ...rest, sock });
   await Promise.race([once(client, 'ready'), failed, closed]);
   return client;
 }
