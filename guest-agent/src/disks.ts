@@ -1,7 +1,7 @@
 import { watch } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { withTimeout } from '../../src/lib/async.ts';
-import { isErrno } from '../../src/lib/errors.ts';
+import { CaissonError, describeError, isErrno } from '../../src/lib/errors.ts';
 
 const CLASS = '/sys/class/block';
 const HOTPLUG_TIMEOUT_MS = 20_000;
@@ -17,7 +17,16 @@ export async function findDisk(serial: string): Promise<string> {
       await changed;
     }
   };
-  return withTimeout(search(), HOTPLUG_TIMEOUT_MS, `the plugging in of the disk with serial ${serial}`);
+  try {
+    return await withTimeout(search(), HOTPLUG_TIMEOUT_MS, `the plugging in of the disk with serial ${serial}`);
+  } catch (error) {
+    throw new CaissonError('deadline_exceeded', `${describeError(error)}; disks of the VM: ${await present()}`);
+  }
+}
+
+async function present(): Promise<string> {
+  const names = await readdir(CLASS);
+  return (await Promise.all(names.map(async (name) => `${name} (${await readSerial(name)})`))).join(', ');
 }
 
 async function scan(serial: string): Promise<string | undefined> {
