@@ -113,6 +113,7 @@ function sshOptions({ ssh }: Config, places: SshPlaces) {
     authorizedKeys: places.authorizedKeys,
     ...(ssh.port !== 0 && { tcp: { address: ssh.address, port: ssh.port } }),
     acceptEnv: ssh.accept_env,
+    vmAccess: ssh.vm_access,
     limits: {
       connections: ssh.max_connections,
       channels: ssh.max_channels,

@@ -132,6 +132,10 @@ export const configSchema = z.strictObject({
         .array(z.string().min(1))
         .default(['LANG', 'LC_*', 'TERM', 'COLORTERM'])
         .describe('variables that a client may set for its command'),
+      vm_access: z
+        .boolean()
+        .default(false)
+        .describe('vm:pod.namespace is a shell as root of the VM itself, beside its containers'),
       max_connections: z.int().min(1).default(64).describe('clients at once'),
       max_channels: z.int().min(1).default(256).describe('shells, commands and forwarded connections of all clients'),
       max_channels_per_connection: z.int().min(1).default(32).describe('of one client'),

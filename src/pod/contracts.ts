@@ -177,6 +177,8 @@ export interface StreamService {
    * What is written to a container without stdin is dropped.
    */
   attach(containerId: string, streams: StreamsWanted, signal: AbortSignal): Promise<ProcessSession>;
+  /** As execStream, as root of the VM itself, with all its processes and files: for operators alone. */
+  vmExec(sandboxId: string, request: ExecStreamRequest, signal: AbortSignal): Promise<ProcessSession>;
   /**
    * An SFTP server (version 3) in the container's root, as the container's own user: its stdin takes what a client says,
    * its stdout is the answer. The container needs no program for it.

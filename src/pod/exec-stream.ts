@@ -11,12 +11,13 @@ export async function execStream(
   signal: AbortSignal,
 ): Promise<ProcessSession> {
   const { command, tty, stdin, stdout, stderr, env = {}, size } = request;
-  validate(request);
+  validateExec(request);
   const { live } = requireStreamable(context, id);
   return await live.agent.exec({ containerId: id, command, tty, stdin, stdout, stderr, env, size }, signal);
 }
 
-function validate({ command, tty, stderr, env = {} }: ExecStreamRequest): void {
+/** `invalid_argument` for what can never run. */
+export function validateExec({ command, tty, stderr, env = {} }: ExecStreamRequest): void {
   const refuse = (why: string): never => {
     throw new CaissonError('invalid_argument', why);
   };

@@ -23,6 +23,7 @@ import { statsService } from './stats/index.ts';
 import { stopSandbox } from './stop-sandbox.ts';
 import { requireStreamable } from './streamable.ts';
 import { updateContainerResources, updateSandboxResources } from './update-resources.ts';
+import { vmExec } from './vm-exec.ts';
 import { WarmPool } from './warm-pool.ts';
 
 export type PodsOptions = Pick<
@@ -86,6 +87,7 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
     },
     execStream: async (id, request, signal) => await execStream(context, containers.require(id), request, signal),
     attach: async (id, streams, signal) => await attach(context, containers.require(id), streams, signal),
+    vmExec: async (id, request, signal) => await vmExec(context, sandboxes.require(id), request, signal),
     sftp: async (id, signal) => await sftp(context, containers.require(id), signal),
     portForward: async (id, port, signal) => await portForward(context, sandboxes.require(id), port, signal),
     reopenLog: async (id) => {

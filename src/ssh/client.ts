@@ -10,7 +10,7 @@ export interface Client extends Carrier {
   readonly permits: Permits;
   /** aborted when the connection is over */
   readonly gone: AbortSignal;
-  readonly options: Pick<SshOptions, 'pods' | 'acceptEnv'>;
+  readonly options: Pick<SshOptions, 'pods' | 'acceptEnv' | 'vmAccess'>;
   /** names the key */
   readonly log: Logger;
 }

@@ -37,7 +37,7 @@ export class Clients implements AsyncDisposable {
 
   /** `preamble`: a line with the target may come first. */
   welcome(socket: Socket, { preamble }: { readonly preamble: boolean }): void {
-    const { limits, pods, acceptEnv } = this.#options;
+    const { limits, pods, acceptEnv, vmAccess } = this.#options;
     const log = this.#options.log.child({ client: socket.remoteAddress ?? 'local' });
     socket.on('error', (err) => log.debug({ err }, 'the connection of an ssh client failed'));
     if (this.#open.size >= limits.connections) {
@@ -46,7 +46,10 @@ export class Clients implements AsyncDisposable {
       return;
     }
     const mayOpenChannel = (): boolean => this.#channels() < limits.channels;
-    const connection = new Connection(socket, { limits, pods, acceptEnv, keys: this.#keys, log, mayOpenChannel });
+    const connection = new Connection(socket, {
+      ...{ limits, pods, acceptEnv, vmAccess },
+      ...{ keys: this.#keys, log, mayOpenChannel },
+    });
     this.#open.add(connection);
     socket.once('close', () => void connection.over().then(() => this.#open.delete(connection)));
     if (preamble) void this.#begin(connection, socket);

@@ -10,7 +10,7 @@ import { serveForward } from './forward-channel.ts';
 import type { KeyFile } from './key-file.ts';
 import { serveSession } from './session-channel.ts';
 
-export interface ConnectionOptions extends Pick<SshOptions, 'acceptEnv' | 'limits' | 'pods'> {
+export interface ConnectionOptions extends Pick<SshOptions, 'acceptEnv' | 'limits' | 'pods' | 'vmAccess'> {
   readonly keys: KeyFile;
   /** names the client */
   readonly log: Logger;
@@ -86,11 +86,11 @@ export class Connection {
 
   /** From now on the client can open channels. */
   #serve(ssh: Ssh, target: string, key: AuthorizedKey): void {
-    const { log, pods, acceptEnv } = this.#options;
+    const { log, pods, acceptEnv, vmAccess } = this.#options;
     const client: Client = {
       target,
       permits: key.permits,
-      options: { pods, acceptEnv },
+      options: { pods, acceptEnv, vmAccess },
       log: log.child(named(key)),
       socket: this.#socket,
       gone: this.#gone.signal,

@@ -28,6 +28,8 @@ export interface SshOptions {
   readonly authorizedKeys: string;
   /** names of variables that clients may set; `*` stands for anything */
   readonly acceptEnv: readonly string[];
+  /** `vm:pod.namespace` is the pod's VM itself */
+  readonly vmAccess: boolean;
   readonly limits: SshLimits;
   readonly pods: SshPods;
   readonly log: Logger;

@@ -6,7 +6,7 @@ import { ChannelEnds } from './channel-ends.ts';
 import type { Client } from './client.ts';
 import { isLoopback } from './permits.ts';
 import { runForward } from './run-forward.ts';
-import { podOf, type PodTarget } from './target.ts';
+import { podOf, vmOf, type PodTarget } from './target.ts';
 
 export interface ForwardRequest {
   readonly info: TcpipRequestInfo;
@@ -23,7 +23,7 @@ export async function serveForward({ info, accept, reject }: ForwardRequest, cli
   let ends: ChannelEnds | undefined;
   let failure: { readonly error?: unknown } = {};
   try {
-    pod = podOf(client.options.pods, client.target, client.permits);
+    pod = podOf(client.options.pods, vmOf(client.target) ?? client.target, client.permits);
     mayForward(client, pod, destIP, destPort);
     const target = await client.options.pods.portForward(pod.sandboxId, destPort, client.gone);
     const channel = accept();

@@ -1,6 +1,6 @@
 /** A session: one shell, command or file transfer, after what the client has asked for beforehand. */
 import type { ServerChannel, Session } from 'ssh2';
-import { describeError, isCaissonError } from '../lib/errors.ts';
+import { CaissonError, describeError, isCaissonError } from '../lib/errors.ts';
 import type { ProcessSession, TerminalSize } from '../pod/contracts.ts';
 import { audit } from './audit.ts';
 import { ChannelEnds } from './channel-ends.ts';
@@ -8,7 +8,7 @@ import type { Client } from './client.ts';
 import { codeOfError, exitMessage, plainWords, SHELL, shellCommand, signalNumber } from './commands.ts';
 import { Environment } from './environment.ts';
 import { runProcess, type Ending } from './run-process.ts';
-import { containerOf, type ContainerTarget } from './target.ts';
+import { containerOf, podOf, vmOf } from './target.ts';
 
 /** Missing when the client wants no answer. */
 type Reply = (() => void) | undefined;
@@ -100,12 +100,12 @@ async function serve(
   const { wanted, terminal } = request;
   const tty = wanted.channel !== 'sftp' && terminal !== undefined;
   const report = audit(client.log, { ...wanted, target: client.target, tty });
-  let target: ContainerTarget | undefined;
+  let target: SessionTarget | undefined;
   let ending: Ending;
   try {
-    target = containerOf(client.options.pods, client.target, client.permits);
-    const { containerId } = target;
-    ending = await runProcess(ends, (signal) => open(client, containerId, { ...request, tty }, signal), onOpen);
+    const meant = find(client);
+    target = meant;
+    ending = await runProcess(ends, (signal) => open(client, meant, { ...request, tty }, signal), onOpen);
   } catch (error) {
     ending = { error };
   }
@@ -123,20 +123,41 @@ async function tellError(
   await ends.close({ code: codeOfError(error, hasTarget) });
 }
 
+/** Without a container it is the VM itself. */
+interface SessionTarget {
+  readonly sandboxId: string;
+  readonly containerId?: string;
+}
+
+function find({ target, permits, options: { pods, vmAccess } }: Client): SessionTarget {
+  const pod = vmOf(target);
+  if (pod === undefined) return containerOf(pods, target, permits);
+  if (vmAccess) return { sandboxId: podOf(pods, pod, permits).sandboxId };
+  throw new CaissonError(
+    'permission_denied',
+    "the VMs themselves are closed: ssh.vm_access is not set in the daemon's configuration",
+  );
+}
+
 type OpenRequest = SessionRequest & { readonly tty: boolean };
 
 async function open(
   { options: { pods } }: Client,
-  containerId: string,
+  { sandboxId, containerId }: SessionTarget,
   { wanted, terminal, env, tty }: OpenRequest,
   signal: AbortSignal,
 ): Promise<ProcessSession> {
-  if (wanted.channel === 'sftp') return await pods.sftp(containerId, signal);
+  if (wanted.channel === 'sftp') {
+    if (containerId === undefined) throw new CaissonError('unimplemented', 'of a VM itself, files are not served');
+    return await pods.sftp(containerId, signal);
+  }
   const variables = tty && terminal && terminal.term !== '' ? { TERM: terminal.term, ...env } : env;
   const run = async (command: readonly string[]): Promise<ProcessSession> => {
     const size = tty && terminal ? { size: terminal.size } : {};
     const streams = { stdin: true, stdout: true, stderr: !tty, tty };
-    return await pods.execStream(containerId, { command, ...streams, env: variables, ...size }, signal);
+    const exec = { command, ...streams, env: variables, ...size };
+    if (containerId === undefined) return await pods.vmExec(sandboxId, exec, signal);
+    return await pods.execStream(containerId, exec, signal);
   };
   if (wanted.channel === 'shell') return await run(SHELL);
   try {

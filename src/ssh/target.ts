@@ -23,6 +23,10 @@ const LEAST_ID_DIGITS = 4;
 const MAX_CHOICES = 12;
 const VM_PREFIX = 'vm:';
 
+/** The pod that is meant when its VM itself is; undefined when a container is. */
+export const vmOf = (name: string): string | undefined =>
+  name.startsWith(VM_PREFIX) ? name.slice(VM_PREFIX.length) : undefined;
+
 interface Found {
   readonly containers: readonly Box[];
   readonly pods: readonly SandboxView[];
@@ -64,7 +68,6 @@ export function podOf(pods: Pods, name: string, permits: Permits): PodTarget {
 
 /** Something is found, or it throws. */
 function find(pods: Pods, name: string, permits: Permits): { readonly found: Found; readonly boxes: readonly Box[] } {
-  if (name.startsWith(VM_PREFIX)) throw noVm();
   if (name.length > MAX_NAME_CHARS) throw noName(`${name.slice(0, 50)}...`);
   const visible = pods.sandboxes({ state: 'ready' }).filter(({ metadata }) => mayEnter(permits, metadata));
   const byId = new Map(visible.map((pod) => [pod.id, pod]));
@@ -101,10 +104,6 @@ function noName(name: string): CaissonError {
   return new CaissonError('invalid_argument', `${quoted(name)} names no container`, {
     hint: 'container.pod.namespace, pod.namespace, or at least 4 digits of an id',
   });
-}
-
-function noVm(): CaissonError {
-  return new CaissonError('unimplemented', "the VM's own root cannot be entered: it has no shell to give");
 }
 
 function ambiguous(name: string, boxes: readonly Box[]): CaissonError {

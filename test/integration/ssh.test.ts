@@ -23,7 +23,9 @@ describe('ssh into containers', { timeout: 300_000 }, () => {
   let port: number;
 
   before(async () => {
-    daemon = await startTestDaemon({ config: { ssh: { enabled: true, port: 20_000 + (process.pid % 10_000) } } });
+    daemon = await startTestDaemon({
+      config: { ssh: { enabled: true, vm_access: true, port: 20_000 + (process.pid % 10_000) } },
+    });
     ({ port } = daemon.config.ssh);
     await mkdir(join(daemon.config.root, 'ssh'), { recursive: true });
     await appendFile(join(daemon.config.root, 'ssh/authorized_keys'), `${key.publicKey}\n`, { mode: 0o600 });
@@ -123,6 +125,20 @@ describe('ssh into containers', { timeout: 300_000 }, () => {
       await sftp.chown('/root/file', 1000, 1000);
       assert.equal((await sh(daemon, id, 'stat -c %u:%g /root/file')).stdout, '1000:1000\n');
     });
+  });
+
+  it('gives a shell in the VM itself, where that is configured, and leaves no container of it', async () => {
+    const client = await enter('vm:web.default');
+    const { stdout, stderr, code } = await run(
+      client,
+      'cat /proc/1/comm; ls /run/caisson/containers | wc -l; id -u; exit 4',
+    );
+    assert.equal(stderr, '');
+    // the pod's two, and what this runs in
+    assert.match(stdout, /^(node|MainThread|init)\S*\n3\n0\n$/);
+    assert.equal(code, 4);
+    assert.equal((await run(client, 'ls /run/caisson/containers | wc -l')).stdout, '3\n');
+    client.end();
   });
 
   it('leaves no server and no descriptor behind', async () => {

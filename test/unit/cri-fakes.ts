@@ -130,6 +130,7 @@ export function fakePods(changes: Partial<PodService> = {}): PodService {
     forwardable: unexpected,
     execStream: unexpected,
     attach: unexpected,
+    vmExec: unexpected,
     sftp: unexpected,
     portForward: unexpected,
     reopenLog: unexpected,

@@ -364,6 +364,29 @@ describe('options of a key', LIMIT, () => {
   });
 });
 
+describe("a VM's own root", LIMIT, () => {
+  it('is closed unless configured', async () => {
+    using streams = fakeStreams();
+    await using gateway = await startGateway({ streams });
+    const client = await gateway.client({ username: 'vm:web.default' });
+    const { stderr, code } = await run(client, 'true');
+    assert.match(stderr, /the VMs themselves are closed/);
+    assert.equal(code, 255);
+    client.end();
+  });
+
+  it('is entered by the name of the pod, which a key may leave out', async () => {
+    using streams = fakeStreams();
+    await using gateway = await startGateway({ streams, vmAccess: true, keyOptions: 'pods="default/web" ' });
+    const client = await gateway.client({ username: 'vm:web.default' });
+    assert.equal((await run(client, 'echo $VM')).stdout, `${WEB.id}\n`);
+    client.end();
+    const other = await gateway.client({ username: 'vm:db.prod' });
+    assert.match((await run(other, 'true')).stderr, /nothing of the name "db.prod" runs that this key may enter/);
+    other.end();
+  });
+});
+
 describe('a port by ssh', LIMIT, () => {
   it('is one of the pod, with half-close', async () => {
     using streams = fakeStreams();

@@ -51,8 +51,8 @@ describe('a target of ssh', () => {
     for (const name of ['app.old.default', 'abcd', 'cccc', 'no.such.thing', 'x.default'])
       assert.throws(() => container(name), { code: 'not_found' }, name);
     assert.throws(() => container('empty.default'), /no container runs in pod "empty.default"/);
-    for (const name of ['', 'web', 'abc', 'ABCD', 'x'.repeat(1000), 'vm:web.default'])
-      assert.throws(() => container(name), /names no container|the VM's own root/, name);
+    for (const name of ['', 'web', 'abc', 'ABCD', 'x'.repeat(1000), 'vm:'])
+      assert.throws(() => container(name), /names no container/, name);
   });
 
   it('that a key may not enter looks as if it were not there', () => {

@@ -71,6 +71,7 @@ export interface GatewayOptions {
   readonly streams: StreamService & Partial<Pick<SshPods, 'sandboxes' | 'containers'>>;
   readonly pods?: readonly FakePod[];
   readonly limits?: Partial<SshLimits>;
+  readonly vmAccess?: boolean;
   /** in front of the key, such as `no-pty ` */
   readonly keyOptions?: string;
   readonly log?: Logger;
@@ -103,6 +104,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
       keyDirectory: join(directory, 'ssh'),
       authorizedKeys: keyFile,
       acceptEnv: ['LANG', 'LC_*'],
+      vmAccess: options.vmAccess ?? false,
       limits: { ...LIMITS, ...options.limits },
       pods: { ...fakeLists(options.pods ?? [WEB]), ...options.streams },
       log,

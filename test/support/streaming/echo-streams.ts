@@ -43,6 +43,7 @@ export function echoStreams(): EchoStreams {
     forwardable: (id) => ({ id }),
     execStream: (_id, request) => session(request),
     attach: (_id, wanted) => session(wanted),
+    vmExec: (_id, request) => session(request),
     sftp: () => session({ stdin: true, stdout: true, stderr: true }),
     portForward: async (_id, port) => {
       if (port % 2 === 1) throw new CaissonError('unavailable', `nobody listens on port ${port}`);

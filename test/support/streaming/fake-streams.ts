@@ -113,6 +113,7 @@ export function fakeStreams({ main = ['cat'] }: FakeOptions = {}): FakeStreams {
       return { id };
     },
     execStream: (_id: string, request: ExecStreamRequest) => exec(request),
+    vmExec: (id: string, request: ExecStreamRequest) => exec({ ...request, env: { ...request.env, VM: id } }),
     sftp: () => exec({ ...SFTP, stdin: true, stdout: true, stderr: true, tty: false }),
     attach: async (_id: string, wanted: StreamsWanted) => {
       container ??= await start(main, { stdin: true, stdout: true, stderr: true });

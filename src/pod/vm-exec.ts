@@ -1,0 +1,90 @@
+import type { AgentClient } from '../agent/contracts.ts';
+import { newId } from '../lib/ids.ts';
+import { requireLive } from './create-container.ts';
+import type { PodContext } from './context.ts';
+import type { ExecStreamRequest, ProcessSession } from './contracts.ts';
+import { validateExec } from './exec-stream.ts';
+import { capabilitySets } from './oci-capabilities.ts';
+import { ociResources } from './oci-resources.ts';
+import { ociSpec } from './oci-spec.ts';
+
+const BUSYBOX = '/usr/bin/busybox';
+/** Into the mount namespace of the VM's first process; all else that a container has of its own, this one has not. */
+const IN_VM = [BUSYBOX, 'nsenter', '-m/proc/1/ns/mnt', '--'];
+/** a daemon that was killed in between removes the container at its next start */
+const KEEPER = [BUSYBOX, 'sleep', '2147483'];
+
+/**
+ * Runs a command as root of the sandbox's VM, beside the agent, which starts commands in containers only: so there is
+ * one, of the VM's own root and with all rights, for as long as the command runs.
+ */
+export async function vmExec(
+  context: PodContext,
+  sandboxId: string,
+  request: ExecStreamRequest,
+  signal: AbortSignal,
+): Promise<ProcessSession> {
+  const { command, tty, stdin, stdout, stderr, env = {}, size } = request;
+  validateExec(request);
+  const { agent } = requireLive(context, sandboxId);
+  const id = newId();
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => remove(context, agent, id));
+  await agent.createContainer(
+    {
+      id,
+      layerSerials: [],
+      ociSpec: spec(id),
+      volumes: [],
+      blockDevices: [],
+      user: ROOT,
+      stdin: false,
+      stdinOnce: false,
+    },
+    signal,
+  );
+  await agent.startContainer(id, signal);
+  const settings = { containerId: id, command: [...IN_VM, ...command], tty, stdin, stdout, stderr, env, size };
+  const session = await agent.exec(settings, signal);
+  const owned = undo.move();
+  return {
+    ...session,
+    [Symbol.asyncDispose]: async () => {
+      await session[Symbol.asyncDispose]();
+      await owned.disposeAsync();
+    },
+  };
+}
+
+const ROOT = { user: '', gid: undefined, supplementalGroups: [], strictGroups: false };
+
+function spec(containerId: string): object {
+  const base = ociSpec({
+    containerId,
+    config: { linux: null, tty: false, working_dir: '', command: KEEPER, args: [], envs: [] },
+    sandboxConfig: { hostname: '' },
+    image: { user: '', env: [], entrypoint: [], cmd: [], workingDir: '', volumes: [], stopSignal: '', labels: {} },
+    mounts: [],
+    devices: [],
+  }) as { readonly process: object; readonly linux: object };
+  return {
+    ...base,
+    process: { ...base.process, capabilities: capabilitySets(null, true) },
+    linux: {
+      ...base.linux,
+      // the VM's processes, so that the first of them can be followed
+      namespaces: [{ type: 'mount' }, { type: 'cgroup' }],
+      resources: ociResources(null, true, []),
+      maskedPaths: [],
+      readonlyPaths: [],
+    },
+  };
+}
+
+async function remove({ log }: PodContext, agent: AgentClient, id: string): Promise<void> {
+  try {
+    await agent.removeContainer(id);
+  } catch (err) {
+    log.debug({ err, containerId: id }, 'the VM is gone, and with it what a command in it ran in');
+  }
+}
