@@ -1,4 +1,6 @@
-import { isErrno } from '../../src/lib/errors.ts';
+import { once } from 'node:events';
+import { watch } from 'node:fs';
+import { CaissonError, isErrno } from '../../src/lib/errors.ts';
 import { rmdir, writeFile } from 'node:fs/promises';
 import { ignoreMissing, readFileIfExists } from '../../src/lib/files.ts';
 
@@ -18,6 +20,31 @@ export async function removeCgroup(path: string): Promise<boolean> {
 export async function cgroupProcesses(path: string): Promise<number[]> {
   const text = (await readFileIfExists(`${path}/cgroup.procs`)) ?? '';
   return text.split('\n').filter(Boolean).map(Number);
+}
+
+const FREEZE_TIMEOUT_MS = 5000;
+
+/** Returns when all processes of the cgroup and below it stand still, or may go on. */
+export async function setFrozen(path: string, frozen: boolean): Promise<void> {
+  const wanted = frozen ? 1 : 0;
+  const deadline = AbortSignal.timeout(FREEZE_TIMEOUT_MS);
+  const changes = watch(`${path}/cgroup.events`);
+  try {
+    await writeFile(`${path}/cgroup.freeze`, String(wanted));
+    for (;;) {
+      const changed = once(changes, 'change', { signal: deadline });
+      // not waited for when there is nothing to wait for
+      changed.catch(() => undefined);
+      if ((await cgroupCounters(path, 'cgroup.events')).get('frozen') === wanted) return;
+      await changed;
+    }
+  } catch (cause) {
+    if (frozen) await writeFile(`${path}/cgroup.freeze`, '0').catch(ignoreMissing(undefined));
+    if (!deadline.aborted) throw cause;
+    throw new CaissonError('unavailable', `not all processes stand still after ${FREEZE_TIMEOUT_MS} ms`, { cause });
+  } finally {
+    changes.close();
+  }
 }
 
 /** A `key value` file such as memory.events. */

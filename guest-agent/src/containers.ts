@@ -1,7 +1,7 @@
 import { readFile, mkdir, writeFile } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { withBlockDevices, type BlockDeviceRequest } from './block-devices.ts';
-import { cgroupCounters, cgroupProcesses, killCgroup } from './cgroup.ts';
+import { cgroupCounters, cgroupProcesses, killCgroup, setFrozen } from './cgroup.ts';
 import { crunDelete, crunUpdate, launch, type ProcessStreams } from './crun.ts';
 import { readerOf } from './descriptor.ts';
 import type { ProcessEnd } from './native.ts';
@@ -215,6 +215,12 @@ async function handles(pid: number, signal: number): Promise<boolean> {
   const namespacePids = /^NSpid:\s*(.*)$/m.exec(status)?.[1]?.split(/\s+/) ?? [];
   if (masks.length === 0 || namespacePids.length < 2 || namespacePids.at(-1) !== '1') return true;
   return masks.some((mask) => ((mask >> BigInt(signal - 1)) & 1n) === 1n);
+}
+
+/** All processes of the container, its execs' among them. Killing works all the same: cgroups(7). */
+export async function freezeContainer(id: string, frozen: boolean): Promise<void> {
+  requireRunning(id);
+  await setFrozen(containerPaths(id).cgroup, frozen);
 }
 
 /** Idempotent. */

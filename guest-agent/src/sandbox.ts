@@ -71,10 +71,11 @@ async function configureNetwork(config: Interface__Output | null): Promise<void>
   await runCommand('/usr/sbin/ip', ['-batch', '-'], `${commands.join('\n')}\n`);
 }
 
+/** In a batch the addresses alone say which family is meant. */
 function routeCommand(route: { destination: string; gateway: string; mtu: number }, device: string): string {
-  const family = `${route.destination}${route.gateway}`.includes(':') ? '-6 ' : '';
+  const destination = route.destination === 'default' && route.gateway.includes(':') ? '::/0' : route.destination;
   const via = route.gateway === '' ? 'scope link' : `via ${route.gateway} onlink`;
-  return `${family}route replace ${route.destination} ${via} dev ${device}${route.mtu > 0 ? ` mtu ${route.mtu}` : ''}`;
+  return `route replace ${destination} ${via} dev ${device}${route.mtu > 0 ? ` mtu ${route.mtu}` : ''}`;
 }
 
 async function mountScratch(serial: string): Promise<void> {

@@ -102,6 +102,11 @@ const handlers: AgentHandlers = {
     ignored: await containers.signalContainer(id, signal, all),
   })),
 
+  FreezeContainer: unary(async ({ id, frozen }) => {
+    await containers.freezeContainer(id, frozen);
+    return {};
+  }),
+
   WaitContainer: unary(async (request) => ({ exit: exitMessage(await containers.getContainer(request.id).exited) })),
 
   SyncVolume: unary(async ({ container_id, volume }) => {

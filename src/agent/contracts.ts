@@ -238,6 +238,8 @@ export interface AgentClient extends Disposable {
   adjustClock(byMs: number, how: { readonly slowly: boolean }, signal: AbortSignal): Promise<number>;
   /** `ignored`: the container has no handler for the signal, only SIGKILL will end it. */
   signalContainer(id: string, signal: number, all: boolean): Promise<{ readonly ignored: boolean }>;
+  /** All processes of a running container, or `frozen: false`: thaws them. Returns when it is done; idempotent. */
+  freezeContainer(id: string, frozen: boolean): Promise<void>;
   /** Resolves when the container has ended; rejects when the VM or this client has. */
   waitContainer(id: string): Promise<AgentExit>;
   /** Tells that a mirrored volume has changed; others are left alone. */

@@ -12,6 +12,7 @@ import type { PrepareSandboxResponse__Output } from '../../proto/generated/agent
 import type { UpdateContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/UpdateContainerResponse.ts';
 import type { RehearseNetworkResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/RehearseNetworkResponse.ts';
 import type { RemoveContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/RemoveContainerResponse.ts';
+import type { FreezeContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/FreezeContainerResponse.ts';
 import type { SignalContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/SignalContainerResponse.ts';
 import type { StartContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/StartContainerResponse.ts';
 import type { WaitContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/WaitContainerResponse.ts';
@@ -147,6 +148,11 @@ export function connectAgent(socketPath: string): AgentClient {
         signal,
       );
       return Number(BigInt(time_ns) / NS_PER_MS);
+    },
+    freezeContainer: async (id, frozen) => {
+      await unary<FreezeContainerResponse__Output>('FreezeContainer', (...call) =>
+        control.FreezeContainer({ id, frozen }, ...call),
+      );
     },
     signalContainer: async (id, signal, all) => {
       const { ignored } = await unary<SignalContainerResponse__Output>('SignalContainer', (...call) =>

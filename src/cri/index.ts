@@ -1,10 +1,12 @@
-/** The CRI edge: serves runtime.v1's two services on a unix socket. Validates, calls pods and images, maps errors. */
+/** The CRI edge: serves runtime.v1's two services and our own on a unix socket. Validates, calls pods and images, maps errors. */
 import { Server } from '@grpc/grpc-js';
+import type { ProtoGrpcType as ExtensionsProto } from '../../proto/generated/extensions/extensions.ts';
 import type { ProtoGrpcType } from '../../proto/generated/runtime/api.ts';
 import { withTimeout } from '../lib/async.ts';
 import { CaissonError, isCaissonError } from '../lib/errors.ts';
 import { loadProto } from '../lib/grpc/load.ts';
 import type { Logger } from '../lib/logger.ts';
+import { extensions } from './extensions/index.ts';
 import { imageService } from './image-service/index.ts';
 import type { CriOptions } from './options.ts';
 import { runtimeService } from './runtime-service/index.ts';
@@ -29,6 +31,7 @@ const serverOptions = {
 export async function serveCri(options: CriOptions): Promise<AsyncDisposable> {
   const { socketPath, version, log, shutdownGraceMs = DEFAULT_SHUTDOWN_GRACE_MS } = options;
   const { RuntimeService, ImageService } = loadProto<ProtoGrpcType>('runtime/v1/api.proto').runtime.v1;
+  const { Extensions } = loadProto<ExtensionsProto>('extensions/v1/extensions.proto').caisson.v1;
   const server = new Server(serverOptions);
   const closing = new AbortController();
   server.addService(RuntimeService.service, {
@@ -39,6 +42,7 @@ export async function serveCri(options: CriOptions): Promise<AsyncDisposable> {
     ...unimplemented(ImageService.service, version, log),
     ...imageService(options, log),
   });
+  server.addService(Extensions.service, extensions(options, log));
 
   await using undo = new AsyncDisposableStack();
   undo.defer(async () => {

@@ -52,9 +52,19 @@ function startError(command: string, error: unknown): CaissonError {
 
 /** Start time in clock ticks since boot, field 22 of /proc/pid/stat; undefined when there is no such process. */
 export async function startTicks(pid: number): Promise<string | undefined> {
+  return (await statFields(pid))?.[19];
+}
+
+/** By SIGSTOP. */
+export async function isStopped({ pid }: ProcessIdentity): Promise<boolean> {
+  return (await statFields(pid))?.[0] === 'T';
+}
+
+/** Those behind the name, of /proc/pid/stat. */
+async function statFields(pid: number): Promise<string[] | undefined> {
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(gone);
   // the name in parentheses may hold anything, so count from its end
-  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ')[19];
+  return stat?.slice(stat.lastIndexOf(')') + 2).split(' ');
 }
 
 const gone = (error: unknown): undefined => {
@@ -101,10 +111,15 @@ export async function setNice({ pid }: ProcessIdentity, nice: number): Promise<v
 }
 
 /** SIGKILLs the process if it is still the same one. */
-export async function killProcess(identity: ProcessIdentity): Promise<void> {
+export function killProcess(identity: ProcessIdentity): Promise<void> {
+  return sendSignal(identity, 'SIGKILL');
+}
+
+/** To the process if it is still the same one. */
+export async function sendSignal(identity: ProcessIdentity, signal: NodeJS.Signals): Promise<void> {
   if (!(await isRunning(identity))) return;
   try {
-    process.kill(identity.pid, 'SIGKILL');
+    process.kill(identity.pid, signal);
   } catch (error) {
     if (!isErrno(error, 'ESRCH')) throw error;
   }

@@ -17,6 +17,8 @@ export interface PodNetworkRequest {
   readonly bandwidth?: { readonly ingressBps?: number; readonly egressBps?: number };
   /** owner of the tap device, the uid QEMU runs as */
   readonly tapUid: number;
+  /** in CIDR notation: asked of the address plugin, which may give others or fail; any if left out */
+  readonly addresses?: readonly string[];
 }
 
 export interface AddressConfig {
@@ -90,6 +92,8 @@ export interface NetworkPort {
   prepare(request: Pick<PodNetworkRequest, 'sandboxId' | 'tapUid'>, signal: AbortSignal): Promise<PreparedNetns>;
   /** CNI ADD in the prepared netns, then joins tap and CNI interface by tc. Undone by `teardown`. */
   attach(request: PodNetworkRequest, netns: PreparedNetns, signal: AbortSignal): Promise<PodNetwork>;
+  /** Whether the pod's netns, tap and CNI interface are there, as `attach` left them. */
+  attached(sandboxId: string): Promise<boolean>;
   /** CNI CHECK with the cached result; throws `failed_precondition` with the plugin's words. */
   check(sandboxId: string, signal: AbortSignal): Promise<void>;
   /** Of the pod's CNI interface, by a process in its netns; undefined when that is gone. */

@@ -10,7 +10,7 @@ import type { CacheLookup, ResultCache } from './cni/cache.ts';
 import { addChain, checkChain, delChain } from './cni/chain.ts';
 import { startMonitor } from './cni/monitor.ts';
 import type { CniMonitor } from './cni/monitor.ts';
-import { capabilityArgs, cniArgs } from './cni/request.ts';
+import { capabilityArgs, cniArgs, withAddresses } from './cni/request.ts';
 import { hostInterfaces, podAddresses, resultDns } from './cni/result.ts';
 import type { Attachment, CniResult, PluginRunner } from './cni/types.ts';
 import type { NetworkPort, PodNetwork, PodNetworkRequest, PreparedNetns } from './contracts.ts';
@@ -57,6 +57,7 @@ export async function openNetwork(options: NetworkOptions): Promise<NetworkPort 
       traced('network: netns and tap', () => mutex.run(sandboxId, () => makeNetns(checkId(sandboxId), tapUid, signal))),
     attach: (request, netns, signal) =>
       traced('network: attach', () => mutex.run(request.sandboxId, () => attach(context, request, netns, signal))),
+    attached: (sandboxId) => mutex.run(sandboxId, () => attached(context, checkId(sandboxId))),
     check: (sandboxId, signal) => mutex.run(sandboxId, () => check(context, sandboxId, signal)),
     counters: (pid) => readCounters(pid, INTERFACE),
     teardown: (sandboxId) =>
@@ -102,9 +103,20 @@ async function attach(
   };
 }
 
+async function attached({ cache }: Context, sandboxId: string): Promise<boolean> {
+  const found = await cache.read(sandboxId);
+  if (found.kind !== 'entry' || !found.entry.result || !(await exists(netnsPathOf(sandboxId)))) return false;
+  try {
+    await ipInNetns(sandboxId, [`link show dev ${TAP}`, `link show dev ${INTERFACE}`]);
+    return true;
+  } catch {
+    return false; // one of them is gone, as after a reboot of the node
+  }
+}
+
 async function attachmentOf(context: Context, request: PodNetworkRequest, netns: PreparedNetns): Promise<Attachment> {
   return {
-    network: await context.monitor.network(),
+    network: withAddresses(await context.monitor.network(), request.addresses ?? []),
     containerId: checkId(request.sandboxId),
     netnsPath: netns.netnsPath,
     ifName: INTERFACE,

@@ -1,6 +1,6 @@
 import type { PodContext } from './context.ts';
 import type { ProcessSession, StreamsWanted } from './contracts.ts';
-import { requireStreamable } from './streamable.ts';
+import { requireStreamable } from './live.ts';
 
 /** Joins a running container's own streams. */
 export async function attach(

@@ -21,6 +21,10 @@ export interface LiveSandbox {
   readonly counters: () => Promise<InterfaceCounters | undefined>;
   /** set by stop, so that the VM's end is no surprise */
   stopping: boolean;
+  /** while the VM's processors stand still, so that nothing can be asked of the guest; resolves when that is over */
+  standstill: PromiseWithResolvers<void> | undefined;
+  /** by an earlier daemon: its containers are to be asked for when it goes on */
+  unknown: boolean;
   /** once a container has had volumes, or while that is being prepared */
   share: Promise<VolumeShare> | undefined;
 }

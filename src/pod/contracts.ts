@@ -203,6 +203,14 @@ export interface PodService extends StreamService, AsyncDisposable {
   stopSandbox(id: string): Promise<void>;
   /** Idempotent, also for unknown ids; removes the sandbox's containers by force. */
   removeSandbox(id: string): Promise<void>;
+  /**
+   * One that was stopped or whose VM has ended, under its id and with its addresses; nothing for one that is ready.
+   * `unavailable` when the network does not give them.
+   */
+  startSandbox(id: string, signal: AbortSignal): Promise<void>;
+  /** Stops the VM's processors; what needs the guest then throws `failed_precondition`. Idempotent, as the next. */
+  pauseSandbox(id: string): Promise<void>;
+  resumeSandbox(id: string): Promise<void>;
   sandbox(id: string): SandboxView;
   sandboxes(filter: SandboxFilter): SandboxView[];
 
@@ -216,6 +224,9 @@ export interface PodService extends StreamService, AsyncDisposable {
   startContainer(id: string, signal: AbortSignal): Promise<void>;
   /** Idempotent, also for unknown ids. Stop signal, then after `timeoutMs` SIGKILL; 0 kills at once. */
   stopContainer(id: string, timeoutMs: number, signal: AbortSignal): Promise<void>;
+  /** Freezes a running container's processes; execs and attaches then throw `failed_precondition`. Idempotent. */
+  pauseContainer(id: string): Promise<void>;
+  unpauseContainer(id: string): Promise<void>;
   /** Idempotent, also for unknown ids; a running container is killed. */
   removeContainer(id: string): Promise<void>;
   /** Zero values stay as they were. `failed_precondition` unless created or running; `resource_exhausted`. */

@@ -5,7 +5,8 @@ import { orAborted, together } from '../lib/async.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { newId } from '../lib/ids.ts';
 import { annotate, traced } from '../lib/trace.ts';
-import type { LiveSandbox, PodContext } from './context.ts';
+import type { PodContext } from './context.ts';
+import { requireLive } from './live.ts';
 import { attachLayers, holdImages, layerSerial } from './layers.ts';
 import type { ContainerConfig, NamespaceOption, PodSandboxConfig } from './contracts.ts';
 import { planDevices } from './devices.ts';
@@ -100,12 +101,6 @@ export async function createContainer(
   context.imageHolds.set(id, hold);
   undo.move();
   return id;
-}
-
-export function requireLive(context: PodContext, sandboxId: string): LiveSandbox {
-  const live = context.liveSandboxes.get(sandboxId);
-  if (live && !live.stopping && context.sandboxes.get(sandboxId).state === 'ready') return live;
-  throw new CaissonError('failed_precondition', `sandbox ${sandboxId} is not ready`);
 }
 
 /** Whose processes it wants to see: one of the same pod that runs. */

@@ -88,8 +88,9 @@ export function sandboxEvents(
   before: SandboxRecord['state'] | undefined,
   after: SandboxRecord['state'] | undefined,
 ): PodEventType[] {
-  if (before === after || after === 'creating') return [];
+  if (before === after || after === 'creating' || after === 'starting') return [];
   if (after === undefined) return before === 'creating' ? [] : ['deleted'];
+  if (before === 'starting') return after === 'ready' ? ['started'] : [];
   return after === 'ready' ? ['created', 'started'] : ['stopped'];
 }
 

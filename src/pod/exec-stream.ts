@@ -1,7 +1,7 @@
 import { CaissonError } from '../lib/errors.ts';
 import type { PodContext } from './context.ts';
 import type { ExecStreamRequest, ProcessSession } from './contracts.ts';
-import { requireStreamable } from './streamable.ts';
+import { requireStreamable } from './live.ts';
 
 /** Runs a command in a running container, with its streams. */
 export async function execStream(

@@ -1,7 +1,7 @@
 import { withTimeout } from '../lib/async.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { annotate } from '../lib/trace.ts';
-import { requireLive } from './create-container.ts';
+import { requireStreamable } from './live.ts';
 import type { PodContext } from './context.ts';
 import type { ExecResult } from './contracts.ts';
 
@@ -21,10 +21,8 @@ export async function execSync(
   signal: AbortSignal,
 ): Promise<ExecResult> {
   if (command.some((text) => text.includes('\0'))) throw new CaissonError('invalid_argument', 'cmd: has a NUL');
-  const { sandboxId, state } = context.containers.get(id);
-  if (state !== 'running') throw new CaissonError('failed_precondition', `container ${id} is ${state}, not running`);
-  annotate({ sandboxId });
-  const live = requireLive(context, sandboxId);
+  const { live, record } = requireStreamable(context, id);
+  annotate({ sandboxId: record.sandboxId });
   using hung = abortOnDispose();
   const either = AbortSignal.any([signal, hung.signal]);
   const answer = live.agent.execSync(id, command, timeoutMs, MAX_OUTPUT_BYTES, either);

@@ -75,9 +75,15 @@ async function whileReachable<T>(
       if (!isReachable(context, id, agent)) throw error;
       context.log.warn({ err: error, containerId: id }, 'asking the guest agent again');
       await sleep(RECONNECT_MS);
+      await standstillOf(context, id);
       if (!isReachable(context, id, agent)) throw error;
     }
   }
+}
+
+function standstillOf(context: PodContext, id: string): Promise<void> | undefined {
+  if (!context.containers.has(id)) return undefined;
+  return context.liveSandboxes.get(context.containers.get(id).sandboxId)?.standstill?.promise;
 }
 
 function isReachable(context: PodContext, id: string, agent: AgentClient): boolean {

@@ -4,7 +4,7 @@ import { attach } from './attach.ts';
 import { keepClocks } from './clock.ts';
 import { makeContext, type PodContext } from './context.ts';
 import type { PodService } from './contracts.ts';
-import { createContainer, requireLive } from './create-container.ts';
+import { createContainer } from './create-container.ts';
 import { publishEvents } from './events.ts';
 import { execStream } from './exec-stream.ts';
 import { execSync } from './exec-sync.ts';
@@ -17,11 +17,15 @@ import { removeContainer } from './remove-container.ts';
 import { removeSandbox } from './remove-sandbox.ts';
 import { runSandbox } from './run-sandbox.ts';
 import { sftp } from './sftp.ts';
+import { pauseContainer, unpauseContainer } from './pause-container.ts';
+import { pauseSandbox, resumeSandbox } from './pause-sandbox.ts';
+import { startSandbox } from './start-sandbox.ts';
 import { startContainer } from './start-container.ts';
+import { goOn } from './supervise.ts';
 import { stopContainer } from './stop-container.ts';
 import { statsService } from './stats/index.ts';
 import { stopSandbox } from './stop-sandbox.ts';
-import { requireStreamable } from './streamable.ts';
+import { requireLive, requireStreamable } from './live.ts';
 import { updateContainerResources, updateSandboxResources } from './update-resources.ts';
 import { vmExec } from './vm-exec.ts';
 import { WarmPool } from './warm-pool.ts';
@@ -48,7 +52,7 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
   publishEvents(context);
   await recover(context);
   const pool = new WarmPool(context);
-  const clocks = keepClocks(() => context.liveSandboxes.values(), context.log);
+  const clocks = keepClocks(() => context.liveSandboxes.values().filter(({ standstill }) => !standstill), context.log);
   const { sandboxes, containers } = context;
   const ifKnown = async (id: string | undefined, task: (id: string) => Promise<void>): Promise<void> => {
     if (id !== undefined) await task(id);
@@ -57,10 +61,14 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
     runSandbox: (config, handler, signal) => runSandbox(context, () => pool.take(), config, handler, signal),
     stopSandbox: (id) => ifKnown(sandboxes.resolve(id), (known) => stopSandbox(context, known)),
     removeSandbox: (id) => ifKnown(sandboxes.resolve(id), (known) => removeSandbox(context, known)),
+    startSandbox: (id, signal) => startSandbox(context, sandboxes.require(id), signal),
+    pauseSandbox: (id) => pauseSandbox(context, sandboxes.require(id)),
+    resumeSandbox: (id) => resumeSandbox(context, sandboxes.require(id)),
     sandbox: (id) => {
       const known = sandboxes.require(id);
       const view = sandboxView(known, sandboxes.get(known));
-      return { ...view, info: { ...view.info, agent: agentView(context, known) } };
+      const pausedContainers = pausedIn(context, known);
+      return { ...view, info: { ...view.info, pausedContainers, agent: agentView(context, known) } };
     },
     sandboxes: (filter) => listSandboxes(context, filter),
     createContainer: (sandboxId, config, sandboxConfig, signal) =>
@@ -68,6 +76,8 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
     startContainer: (id) => startContainer(context, containers.require(id)),
     stopContainer: (id, timeoutMs, signal) =>
       ifKnown(containers.resolve(id), (known) => stopContainer(context, known, timeoutMs, signal)),
+    pauseContainer: (id) => pauseContainer(context, containers.require(id)),
+    unpauseContainer: (id) => unpauseContainer(context, containers.require(id)),
     removeContainer: (id) => ifKnown(containers.resolve(id), (known) => removeContainer(context, known)),
     container: (id) => {
       const known = containers.require(id);
@@ -110,7 +120,9 @@ export async function openPods(options: PodsOptions): Promise<PodService> {
       // VMs go on without the daemon; only its connections to them end
       context.closing = true;
       context.sampler[Symbol.dispose]();
-      const left = [...context.liveSandboxes.values()].map(async ({ agent, vm, share }) => {
+      const left = [...context.liveSandboxes.values()].map(async (live) => {
+        const { agent, vm, share } = live;
+        goOn(live);
         agent[Symbol.dispose]();
         await vm.disconnect();
         await share?.then((started) => started.disconnect());
@@ -127,4 +139,9 @@ function agentView({ liveSandboxes }: PodContext, id: string) {
   if (!samples) return null;
   const { roundTripMs, askedMs } = samples;
   return { roundTripMs: roundTripMs ?? null, silentMs: askedMs === undefined ? 0 : performance.now() - askedMs };
+}
+
+function pausedIn({ containers }: PodContext, sandboxId: string): string[] {
+  const frozen = containers.entries().filter(([, record]) => record.sandboxId === sandboxId && record.paused === true);
+  return frozen.map(([id]) => id).toArray();
 }

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream';
 import { CaissonError } from '../lib/errors.ts';
-import { requireLive } from './create-container.ts';
+import { requireLive } from './live.ts';
 import type { PodContext } from './context.ts';
 
 const MAX_PORT = 65_535;

@@ -1,20 +1,28 @@
 import type { PodNetwork } from '../network/contracts.ts';
 import type { VmRecord, VmSize } from '../vm/contracts.ts';
+import type { ValidSandboxConfig } from './validate.ts';
 import type { ContainerState, ContainerView, LinuxContainerResources, SandboxView, TimestampNs } from './contracts.ts';
 
 /**
  * A pod sandbox as it is kept in the store.
  *
  *   creating ──run──▶ ready ──stop, or the VM ends──▶ notready ──remove──▶ (gone)
- *      │                                                  ▲
- *      ├── the start fails and is undone ──▶ (gone)       │
- *      └── the start fails and cannot be undone ──────────┘
+ *      │                ▲                                 │ ▲ ▲
+ *      │                └───── starting ◀──── start ──────┘ │ │
+ *      │                          └── fails, or the daemon ends
+ *      ├── the start fails and is undone ──▶ (gone)         │
+ *      └── the start fails and cannot be undone ────────────┘
  *
- * `creating` is never listed; the daemon's next start undoes it.
+ * `creating` is never listed; the daemon's next start undoes it. `starting` is notready to the world. While `ready`, the
+ * VM may be `paused`; that is no state of CRI's.
  */
 export interface SandboxRecord extends Omit<SandboxView, 'id' | 'state' | 'ips' | 'info'> {
   readonly version: 1;
-  readonly state: 'creating' | 'ready' | 'notready';
+  readonly state: 'creating' | 'ready' | 'notready' | 'starting';
+  /** as it was asked for; records of earlier versions have none */
+  readonly config?: ValidSandboxConfig;
+  /** its VM's processors stand still */
+  readonly paused?: boolean;
   readonly logDirectory: string;
   readonly cid: number;
   readonly uid: number;
@@ -36,8 +44,13 @@ export interface SandboxRecord extends Omit<SandboxView, 'id' | 'state' | 'ips' 
  * A container as it is kept in the store.
  *
  *   creating ──create──▶ created ──start──▶ running ──exit──▶ exited
+ *                           │               ▲     │              ▲
+ *                           │         unpause     pause          │
+ *                           │               │     ▼              │
+ *                           │              (paused) ── stop ─────┤
  *                           └──── start fails, sandbox stops ────┘
  *
+ * `paused` is a mark of a running one: CRI knows no such state.
  * `creating` is never listed; `unknown` is a running one whose VM a restarted daemon could not ask.
  */
 export interface ContainerRecord extends Omit<ContainerView, 'id' | 'state' | 'info'> {
@@ -45,6 +58,8 @@ export interface ContainerRecord extends Omit<ContainerView, 'id' | 'state' | 'i
   readonly state: 'creating' | ContainerState;
   readonly tty: boolean;
   readonly stdin: boolean;
+  /** its processes are frozen */
+  readonly paused?: boolean;
   /** number of the signal that asks it to stop */
   readonly stopSignalNumber: number;
 }
@@ -73,16 +88,24 @@ export function sandboxView(id: string, record: SandboxRecord): SandboxView {
     runtimeHandler: record.runtimeHandler,
     ips: state === 'ready' ? (network?.ips ?? []) : [],
     namespaceOptions: record.namespaceOptions,
-    info: { vm, network, cgroup: record.cgroup, ...record.size, cid: record.cid, uid: record.uid },
+    info: {
+      vm,
+      network,
+      cgroup: record.cgroup,
+      ...record.size,
+      cid: record.cid,
+      uid: record.uid,
+      paused: record.paused === true,
+    },
   };
 }
 
 export function containerView(id: string, record: ContainerRecord): ContainerView {
-  const { version: _version, stopSignalNumber: _number, state, tty, stdin, ...rest } = record;
+  const { version: _version, stopSignalNumber: _number, state, tty, stdin, paused = false, ...rest } = record;
   return {
     id,
     ...rest,
     state: state === 'creating' ? 'unknown' : state,
-    info: { sandboxID: record.sandboxId, pid: 0, tty, stdin },
+    info: { sandboxID: record.sandboxId, pid: 0, tty, stdin, paused },
   };
 }

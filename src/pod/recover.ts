@@ -7,7 +7,7 @@ import { ContainerLog } from './log-writer.ts';
 import { nowNs, type ContainerRecord, type SandboxRecord } from './records.ts';
 import { followContainer } from './follow-container.ts';
 import { removeCgroup } from './stop-sandbox.ts';
-import { endContainers, goLive, recordExit } from './supervise.ts';
+import { endContainers, goLive, recordExit, standStill } from './supervise.ts';
 import { followVolumes, releaseVolumes, watchShare } from './volumes.ts';
 
 const AGENT_ANSWER_MS = 15_000;
@@ -27,6 +27,7 @@ export async function recover(context: PodContext): Promise<void> {
 async function recoverSandbox(context: PodContext, id: string, record: SandboxRecord): Promise<void> {
   try {
     if (record.state === 'creating') await undoHalfMade(context, id, record);
+    else if (record.state === 'starting') await undoHalfStarted(context, id, record);
     else if (record.state === 'ready') await adopt(context, id, record);
     else endContainers(context, id, 'Error', 'the pod was stopped'); // perhaps cut off in the middle
   } catch (error) {
@@ -52,6 +53,13 @@ async function undoHalfMade(context: PodContext, id: string, record: SandboxReco
   context.sandboxes.delete(id);
 }
 
+/** It was stopped, and is again. */
+async function undoHalfStarted(context: PodContext, id: string, record: SandboxRecord): Promise<void> {
+  await release(context, id, record.vm ?? undefined);
+  await removeCgroup(context, record);
+  context.sandboxes.observe(id, { state: 'notready', reason: 'Stopped', vm: null, hasResources: false });
+}
+
 async function release(context: PodContext, id: string, vm: VmRecord | undefined): Promise<void> {
   await context.vms.discard(id, vm);
   await context.storage.removeScratch(id);
@@ -68,6 +76,15 @@ async function adopt(context: PodContext, id: string, record: SandboxRecord): Pr
   const agent = context.connectAgent(vm.agentSocket);
   const live = goLive(context, id, vm, agent);
   await adoptShare(context, id, live);
+  if (record.paused) {
+    standStill(live);
+    live.unknown = true;
+  } else await askContainers(context, id, live);
+}
+
+/** Takes the containers over that the guest has: their output, their exits. */
+export async function askContainers(context: PodContext, id: string, live: LiveSandbox): Promise<void> {
+  const { agent } = live;
   const { containers } = await agent.info(AbortSignal.timeout(AGENT_ANSWER_MS));
   for (const { id: containerId, started, exit } of containers) {
     if (!context.containers.has(containerId)) {
@@ -81,6 +98,7 @@ async function adopt(context: PodContext, id: string, record: SandboxRecord): Pr
     await resume(context, containerId, agent);
     if (exit) await context.liveContainers.get(containerId)?.ended;
   }
+  live.unknown = false;
   await sortVolumes(context, id);
   markLost(context, id, new Set(containers.map((container) => container.id)));
 }

@@ -1,4 +1,5 @@
 import type { PodContext } from './context.ts';
+import { requireGoing } from './live.ts';
 import { stopContainer } from './stop-container.ts';
 import { releaseVolumes } from './volumes.ts';
 
@@ -10,6 +11,7 @@ export async function removeContainer(context: PodContext, id: string): Promise<
     if (!context.containers.has(id)) return;
     const { sandboxId } = context.containers.get(id);
     const live = context.liveSandboxes.get(sandboxId);
+    if (live) requireGoing(sandboxId, live);
     // of a stopped sandbox nothing is left to remove
     if (live && !live.stopping && context.sandboxes.get(sandboxId).state === 'ready')
       await live.agent.removeContainer(id);

@@ -193,7 +193,7 @@ function ownSpare(context: PodContext, { identity, vm, agent }: Shell, undo: Asy
   });
 }
 
-async function settings(id: string, config: PodSandboxConfig, network: PodNetwork): Promise<SandboxSettings> {
+export async function settings(id: string, config: PodSandboxConfig, network: PodNetwork): Promise<SandboxSettings> {
   const hostname = config.hostname || config.metadata?.name.slice(0, 63) || hostHostname();
   return {
     sandboxId: id,
@@ -212,7 +212,7 @@ function mappedSysctls(config: PodSandboxConfig): Record<string, string> {
   return { 'net.ipv4.ip_unprivileged_port_start': '0', 'net.ipv4.ping_group_range': '0 2147483647' };
 }
 
-function networkRequest({ id, uid }: ShellIdentity, config: ValidSandboxConfig): PodNetworkRequest {
+export function networkRequest({ id, uid }: ShellIdentity, config: ValidSandboxConfig): PodNetworkRequest {
   const bandwidth = parseBandwidth(config.annotations);
   return {
     sandboxId: id,
@@ -259,6 +259,7 @@ function newRecord(
     runtimeHandler: handler,
     logDirectory: config.log_directory,
     namespaceOptions: config.linux?.security_context?.namespace_options ?? null,
+    config,
     cid,
     uid,
     ...asked(config),

@@ -1,6 +1,6 @@
 import type { PodContext } from './context.ts';
 import type { ProcessSession } from './contracts.ts';
-import { requireStreamable } from './streamable.ts';
+import { requireStreamable } from './live.ts';
 
 /** An SFTP server in a running container's root. */
 export async function sftp(context: PodContext, id: string, signal: AbortSignal): Promise<ProcessSession> {

@@ -1,6 +1,6 @@
 import { CaissonError, describeError, isCaissonError, isErrno } from '../lib/errors.ts';
 import { annotate, traced } from '../lib/trace.ts';
-import { requireLive } from './create-container.ts';
+import { requireLive } from './live.ts';
 import type { PodContext } from './context.ts';
 import { ContainerLog } from './log-writer.ts';
 import { nowNs, type ContainerRecord } from './records.ts';

@@ -1,6 +1,8 @@
 import { orAborted, withTimeout } from '../lib/async.ts';
 import { CaissonError, isCaissonError } from '../lib/errors.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
+import { requireGoing } from './live.ts';
+import { unpauseContainer } from './pause-container.ts';
 import type { ContainerRecord } from './records.ts';
 
 const SIGKILL = 9;
@@ -23,7 +25,10 @@ export async function stopContainer(
   const record = context.containers.get(id);
   const live = context.liveSandboxes.get(record.sandboxId);
   const ended = context.liveContainers.get(id)?.ended;
+  if (record.state === 'running' && live) requireGoing(record.sandboxId, live);
   if (record.state !== 'running' || !live || !ended) return;
+  // frozen processes hear no signal but SIGKILL
+  if (record.paused) await unpauseContainer(context, id);
   if (timeoutMs > 0 && (await endsByItself(live, id, record, ended, timeoutMs, signal))) return;
   await kill(live, id, ended, signal);
 }

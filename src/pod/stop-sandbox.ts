@@ -2,7 +2,7 @@ import { withTimeout } from '../lib/async.ts';
 import { traced } from '../lib/trace.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
 import type { SandboxRecord } from './records.ts';
-import { endContainers } from './supervise.ts';
+import { endContainers, goOn } from './supervise.ts';
 
 const SIGKILL = 9;
 /** the guest's grace: after it QEMU is killed, whatever the guest says */
@@ -16,12 +16,13 @@ export async function stopSandbox(context: PodContext, id: string): Promise<void
     const live = context.liveSandboxes.get(id);
     if (live) {
       live.stopping = true;
-      await traced('pod: end containers', () => endGently(context, id, live));
+      // one that stands still hears nothing
+      if (!live.standstill) await traced('pod: end containers', () => endGently(context, id, live));
     }
     if (record.state !== 'notready') context.sandboxes.observe(id, { state: 'notready', reason: 'Stopped' });
     if (!record.hasResources) return;
     await releaseAll(context, id, live).finally(() => endContainers(context, id, 'Error', 'the pod was stopped'));
-    context.sandboxes.observe(id, { hasResources: false, vm: null });
+    context.sandboxes.observe(id, { hasResources: false, vm: null, paused: false });
   });
 }
 
@@ -52,19 +53,27 @@ export async function removeCgroup({ cgroups }: PodContext, { cgroup }: Pick<San
 
 /** All are tried before the first failure is thrown, so that one broken plugin does not keep a VM alive. */
 async function releaseAll(context: PodContext, id: string, live: LiveSandbox | undefined): Promise<void> {
+  const vmGone = releaseVm(context, id, live);
+  const networkGone = vmGone.catch(() => undefined).then(() => context.network.teardown(id));
+  const results = await Promise.allSettled([vmGone, networkGone]);
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}
+
+/** The VM with its disk, volumes and cgroup; as `releaseAll`. */
+export async function releaseVm(context: PodContext, id: string, live: LiveSandbox | undefined): Promise<void> {
   live?.agent[Symbol.dispose]();
   context.liveSandboxes.delete(id);
+  if (live) goOn(live);
   const record = context.sandboxes.get(id);
-  const vmGone = traced('vm: kill', async () =>
+  await traced('vm: kill', async () =>
     live ? live.vm[Symbol.asyncDispose]() : context.vms.discard(id, record.vm ?? undefined),
   );
-  const shareGone = vmGone.then(() => releaseShare(context, id, live));
-  // the disk is QEMU's until it is dead; the netns too, but CNI's work need not wait
+  // the disk is QEMU's until it is dead
+  const shareGone = releaseShare(context, id, live);
   const results = await Promise.allSettled([
-    vmGone.then(() => context.storage.removeScratch(id)),
+    context.storage.removeScratch(id),
     shareGone,
     shareGone.then(() => removeCgroup(context, record)),
-    vmGone.catch(() => undefined).then(() => context.network.teardown(id)),
   ]);
   for (const result of results) if (result.status === 'rejected') throw result.reason;
 }

@@ -14,6 +14,8 @@ export function goLive(context: PodContext, id: string, vm: Vm, agent: AgentClie
     samples: noSamples(),
     counters: () => context.network.counters(vm.record.pid),
     stopping: false,
+    standstill: undefined,
+    unknown: false,
     share: undefined,
   };
   context.liveSandboxes.set(id, live);
@@ -23,10 +25,20 @@ export function goLive(context: PodContext, id: string, vm: Vm, agent: AgentClie
   return live;
 }
 
+export function standStill(live: LiveSandbox): void {
+  live.standstill ??= Promise.withResolvers();
+}
+
+export function goOn(live: LiveSandbox): void {
+  live.standstill?.resolve();
+  live.standstill = undefined;
+}
+
 /** The sandbox and its containers are told why they are no more. */
 export function loseVm(context: PodContext, id: string, live: LiveSandbox, reason: string): void {
   context.log.error({ sandboxId: id, reason }, 'the VM of a pod has ended');
-  context.sandboxes.observe(id, { state: 'notready', reason: `VMDied: ${reason}` });
+  context.sandboxes.observe(id, { state: 'notready', reason: `VMDied: ${reason}`, paused: false });
+  goOn(live);
   endContainers(context, id, 'VMDied', reason);
   // the vsock helper may outlive QEMU and keep calls waiting
   live.agent[Symbol.dispose]();
@@ -41,7 +53,14 @@ export function endContainers(context: PodContext, sandboxId: string, reason: st
     if (record.sandboxId !== sandboxId) continue;
     if (record.state === 'running' || record.state === 'unknown' || record.state === 'created') {
       const finishedAt = record.state === 'created' ? record.finishedAt : nowNs();
-      context.containers.observe(id, { state: 'exited', finishedAt, exitCode: KILLED_EXIT_CODE, reason, message });
+      context.containers.observe(id, {
+        state: 'exited',
+        finishedAt,
+        exitCode: KILLED_EXIT_CODE,
+        reason,
+        message,
+        paused: false,
+      });
     }
   }
 }
@@ -50,5 +69,12 @@ export function recordExit(context: PodContext, id: string, exit: AgentExit): vo
   if (!context.containers.has(id) || context.containers.get(id).state === 'exited') return;
   const reason = exit.oomKilled ? 'OOMKilled' : exit.code === 0 ? 'Completed' : 'Error';
   const exitCode = exit.code & 0xff;
-  context.containers.observe(id, { state: 'exited', finishedAt: nowNs(), exitCode, reason, message: '' });
+  context.containers.observe(id, {
+    state: 'exited',
+    finishedAt: nowNs(),
+    exitCode,
+    reason,
+    message: '',
+    paused: false,
+  });
 }

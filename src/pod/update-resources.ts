@@ -1,7 +1,7 @@
 import { CaissonError } from '../lib/errors.ts';
 import type { PodContext } from './context.ts';
 import type { LinuxContainerResources } from './contracts.ts';
-import { requireLive } from './create-container.ts';
+import { requireLive } from './live.ts';
 import { ociLimits } from './oci-resources.ts';
 import { growSandbox, sizeOf, type Limits } from './sizing.ts';
 

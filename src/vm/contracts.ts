@@ -75,6 +75,9 @@ export interface Vm extends AsyncDisposable {
    * `deadline_exceeded` when it does not take it. Processors are there from the start: the agent brings them online.
    */
   growMemory(mib: number, signal: AbortSignal): Promise<void>;
+  /** Stops all processors, until `resume`; also of a VM that an earlier daemon has paused. Both are idempotent. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
   /** Ends the low priority of a VM that was started in the background. */
   hurry(): Promise<void>;
   /** Last lines of the guest's log, for error messages. */

@@ -16,6 +16,7 @@ import { cloneMachine } from './template/clone.ts';
 import { holdTemplate } from './template/holder.ts';
 import { templateHome, type KeeperOptions } from './template/keeper.ts';
 import { memoryOf } from './memory.ts';
+import { whileAnswering } from './standstill.ts';
 import { chooseTransport } from './vsock/transport.ts';
 
 export interface VmsOptions {
@@ -118,10 +119,8 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     },
     adopt: async (sandboxId, record) => {
       if (!(await isRunning(record))) return undefined;
-      return connectMachine(
-        { record, directory: directory(sandboxId), room: shape.most, log },
-        AbortSignal.timeout(ADOPT_TIMEOUT_MS),
-      );
+      const input = { record, directory: directory(sandboxId), room: shape.most, log };
+      return await whileAnswering(record, () => connectMachine(input, AbortSignal.timeout(ADOPT_TIMEOUT_MS)));
     },
     discard: async (sandboxId, record) => {
       if (record) await killAll(record);

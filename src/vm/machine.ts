@@ -21,6 +21,7 @@ import { fsAttacher } from './file-system.ts';
 import { makeBlockNode } from './qemu/process.ts';
 import { blockdevOptions, DISK_NODE, nodeName, scsiDisk, vmPaths } from './qemu/command-line.ts';
 import { QmpClient } from './qemu/qmp.ts';
+import { pauseVm, resumeVm } from './standstill.ts';
 import { kernelDialer } from './vsock/kernel.ts';
 import { startRelay, type VsockDialer } from './vsock/relay.ts';
 import { dialVhostUser } from './vsock/vhost-user.ts';
@@ -84,6 +85,8 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
     hurry: async () => {
       await Promise.all([record, ...record.helperPids].map((process) => setNice(process, NORMAL_PRIORITY)));
     },
+    pause: () => pauseVm(record, qmp),
+    resume: () => resumeVm(record, qmp),
     growMemory: (mib, growSignal) => growing.run('memory', () => growMemory(qmp, room, mib, growSignal)),
     disconnect: () => release.disposeAsync(),
     guestLogTail: () => guestLog.tail(),

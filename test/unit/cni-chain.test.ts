@@ -7,7 +7,7 @@ import { isCaissonError } from '../../src/lib/errors.ts';
 import type { ErrorCode } from '../../src/lib/errors.ts';
 import { addChain, checkChain, delChain } from '../../src/network/cni/chain.ts';
 import { pluginErrorOf } from '../../src/network/cni/exec.ts';
-import { capabilityArgs, cniArgs } from '../../src/network/cni/request.ts';
+import { capabilityArgs, cniArgs, withAddresses } from '../../src/network/cni/request.ts';
 import type { Attachment } from '../../src/network/cni/types.ts';
 
 const RESULT = '{"cniVersion":"1.0.0","ips":[{"address":"10.1.0.5/24"}],"custom":"kept"}';
@@ -185,6 +185,18 @@ describe('what plugins are told of a pod', () => {
         (error) => isCaissonError(error, 'invalid_argument'),
       );
     }
+  });
+
+  it('asks for addresses by the capability and by the convention, and leaves what was asked before', () => {
+    const addresses = ['10.1.0.7/24', 'fd01::7/64'];
+    assert.deepEqual(capabilityArgs({ ...request, addresses }, ''), { ips: addresses });
+    const plugins = [{ type: 'bridge', args: { cni: { labels: ['x'] }, other: 1 } }, { type: 'portmap' }];
+    const network = { name: 'n', cniVersion: '1.0.0' as const, disableCheck: false, source: '/x', plugins };
+    assert.equal(withAddresses(network, []), network);
+    assert.deepEqual(withAddresses(network, addresses).plugins, [
+      { type: 'bridge', args: { cni: { labels: ['x'], ips: addresses }, other: 1 } },
+      { type: 'portmap', args: { cni: { ips: addresses } } },
+    ]);
   });
 
   it('has port mappings, bandwidth and ranges only where there are any', () => {

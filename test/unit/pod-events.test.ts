@@ -65,6 +65,9 @@ describe('what a change of state is to the world', () => {
     assert.deepEqual(sandboxEvents('creating', 'ready'), ['created', 'started']);
     assert.deepEqual(sandboxEvents('ready', 'notready'), ['stopped']);
     assert.deepEqual(sandboxEvents('notready', 'notready'), []);
+    assert.deepEqual(sandboxEvents('notready', 'starting'), []);
+    assert.deepEqual(sandboxEvents('starting', 'ready'), ['started']);
+    assert.deepEqual(sandboxEvents('starting', 'notready'), []);
     assert.deepEqual(sandboxEvents('notready', undefined), ['deleted']);
     assert.deepEqual(sandboxEvents('creating', undefined), []);
   });

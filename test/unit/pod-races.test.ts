@@ -71,6 +71,8 @@ function contextWith(agent: Partial<AgentClient>): { readonly context: PodContex
     samples: noSamples(),
     counters: async () => undefined,
     stopping: false,
+    standstill: undefined,
+    unknown: false,
     share: undefined,
   });
   return { context, logged };
@@ -80,7 +82,7 @@ function contextWith(agent: Partial<AgentClient>): { readonly context: PodContex
 function withRunningContainer(agent: Partial<AgentClient>): PodContext {
   const { context } = contextWith(agent);
   const record = { sandboxId: POD, state: 'running', stopSignalNumber: 15 } as const;
-  context.containers.insert(CONTAINER, 'container', useless<ContainerRecord>('record', record));
+  context.containers.insert(CONTAINER, 'container', useless<ContainerRecord>('record', { paused: false, ...record }));
   context.liveContainers.set(CONTAINER, { log: undefined, ended: new Promise<void>(() => undefined) });
   return context;
 }

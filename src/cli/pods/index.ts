@@ -3,6 +3,8 @@ import { InvalidArgumentError, type Command } from 'commander';
 
 const TARGET = 'POD/CONTAINER, POD if it has one container, or the start of an id';
 
+const POD = 'its name or the start of its id';
+
 /** What a command needs is loaded when it runs. */
 export function addPodCommands(program: Command): void {
   addExec(program);
@@ -11,6 +13,39 @@ export function addPodCommands(program: Command): void {
   addLogs(program);
   addPs(program);
   addTop(program);
+  addVerbs(program);
+}
+
+function addVerbs(program: Command): void {
+  withNamespace(program.command('start'))
+    .description('start a pod again that was stopped or whose VM has ended, with its addresses')
+    .argument('<pod>', POD)
+    .action(async (pod: string, _options: object, command: Command) => {
+      const { startPod } = await import('./verbs.ts');
+      await startPod(pod, command);
+    });
+  withNamespace(program.command('pause'))
+    .description('freeze the processes of a container, or the whole VM of a pod')
+    .argument('<target>', `${TARGET}; with --pod, ${POD}`)
+    .option('--pod', 'the whole VM')
+    .action(async (target: string, _options: object, command: Command) => {
+      const { pause } = await import('./verbs.ts');
+      await pause(target, command);
+    });
+  withNamespace(program.command('unpause'))
+    .description('let a frozen container go on')
+    .argument('<target>', TARGET)
+    .action(async (target: string, _options: object, command: Command) => {
+      const { unpause } = await import('./verbs.ts');
+      await unpause(target, command);
+    });
+  withNamespace(program.command('resume'))
+    .description('let a paused pod go on, with the right time')
+    .argument('<pod>', POD)
+    .action(async (pod: string, _options: object, command: Command) => {
+      const { resumePod } = await import('./verbs.ts');
+      await resumePod(pod, command);
+    });
 }
 
 function addExec(program: Command): void {
@@ -41,7 +76,7 @@ function addAttach(program: Command): void {
 function addPortForward(program: Command): void {
   withNamespace(program.command('port-forward'))
     .description("reach a pod's ports on 127.0.0.1 and ::1")
-    .argument('<pod>', 'its name or the start of its id')
+    .argument('<pod>', POD)
     .argument('<ports...>', '[LOCAL:]REMOTE; :REMOTE for a free local one')
     .action(async (pod: string, ports: string[], _options: object, command: Command) => {
       const { portForward } = await import('./port-forward.ts');

@@ -1,6 +1,8 @@
 /** A CRI client with promises, for the command line, demo, bench and tests. */
 import { Client, credentials, Metadata, type ServiceDefinition } from '@grpc/grpc-js';
 import type { MethodDefinition } from '@grpc/proto-loader';
+import type { ExtensionsDefinition } from '../../../proto/generated/extensions/caisson/v1/Extensions.ts';
+import type { ProtoGrpcType as ExtensionsProto } from '../../../proto/generated/extensions/extensions.ts';
 import type { ProtoGrpcType } from '../../../proto/generated/runtime/api.ts';
 import type { ImageServiceDefinition } from '../../../proto/generated/runtime/runtime/v1/ImageService.ts';
 import type { RuntimeServiceDefinition } from '../../../proto/generated/runtime/runtime/v1/RuntimeService.ts';
@@ -30,6 +32,8 @@ export type CriClient<Service> = {
 export interface CriConnection {
   readonly runtime: CriClient<RuntimeServiceDefinition>;
   readonly image: CriClient<ImageServiceDefinition>;
+  /** Caisson's own: proto/extensions/v1 */
+  readonly extensions: CriClient<ExtensionsDefinition>;
   /** Rejects when nobody answers within `timeoutMs`. */
   ready(timeoutMs: number): Promise<void>;
   close(): void;
@@ -41,6 +45,7 @@ const DEFAULT_DEADLINE_MS = 120_000;
 /** Connects on the first call. `defaultDeadlineMs` is for calls that give none, 120 s if left out. */
 export function connectCri(socketPath: string, defaultDeadlineMs = DEFAULT_DEADLINE_MS): CriConnection {
   const { RuntimeService, ImageService } = loadProto<ProtoGrpcType>('runtime/v1/api.proto').runtime.v1;
+  const { Extensions } = loadProto<ExtensionsProto>('extensions/v1/extensions.proto').caisson.v1;
   const client = new Client(`unix:${socketPath}`, credentials.createInsecure(), {
     'grpc.max_receive_message_length': 80 * MIB,
     'grpc.max_send_message_length': 16 * MIB,
@@ -50,6 +55,7 @@ export function connectCri(socketPath: string, defaultDeadlineMs = DEFAULT_DEADL
   return {
     runtime: promisify<RuntimeServiceDefinition>(client, RuntimeService.service, defaultDeadlineMs),
     image: promisify<ImageServiceDefinition>(client, ImageService.service, defaultDeadlineMs),
+    extensions: promisify<ExtensionsDefinition>(client, Extensions.service, defaultDeadlineMs),
     ready: (timeoutMs) => ready(client, timeoutMs),
     close: () => client.close(),
   };

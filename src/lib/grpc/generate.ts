@@ -12,6 +12,7 @@ const root = join(import.meta.dirname, '../../..');
 const targets = [
   { proto: 'proto/runtime/v1/api.proto', out: 'proto/generated/runtime', stamp: 'api.ts' },
   { proto: 'proto/agent/v1/agent.proto', out: 'proto/generated/agent', stamp: 'agent.ts' },
+  { proto: 'proto/extensions/v1/extensions.proto', out: 'proto/generated/extensions', stamp: 'extensions.ts' },
 ];
 
 /** Must agree with the loader's options in load.ts. */

@@ -1,5 +1,7 @@
 import { CaissonError } from '../../lib/errors.ts';
+import { z } from 'zod';
 import type { PodNetworkRequest } from '../contracts.ts';
+import type { CniNetwork, CniPlugin } from './types.ts';
 
 /** `bit`: the largest burst that plugins take, in practice no limit; what the kubelet's old CNI driver passed. */
 const UNLIMITED_BURST = 2 ** 31 - 1;
@@ -33,6 +35,7 @@ export function capabilityArgs(request: PodNetworkRequest, podCidr: string): Rec
         return { hostPort, containerPort, protocol, hostIP: hostIp };
       }),
     }),
+    ...(request.addresses && { ips: [...request.addresses] }),
     ...(request.bandwidth && { bandwidth: bandwidth(request.bandwidth) }),
     ...(ranges.length > 0 && { ipRanges: ranges.map((subnet) => [{ subnet }]) }),
   };
@@ -43,4 +46,19 @@ function bandwidth({ ingressBps, egressBps }: NonNullable<PodNetworkRequest['ban
     ...(ingressBps !== undefined && { ingressRate: ingressBps, ingressBurst: UNLIMITED_BURST }),
     ...(egressBps !== undefined && { egressRate: egressBps, egressBurst: UNLIMITED_BURST }),
   };
+}
+
+const cniConvention = z.looseObject({ cni: z.looseObject({}).default({}) }).catch({ cni: {} });
+
+/**
+ * The convention by which plugins without the capability `ips` are asked for addresses, such as host-local: `args` in
+ * their configuration, whose own `args` stay.
+ */
+export function withAddresses(network: CniNetwork, addresses: readonly string[]): CniNetwork {
+  if (addresses.length === 0) return network;
+  const ask = (plugin: CniPlugin): CniPlugin => {
+    const args = cniConvention.parse(plugin['args'] ?? {});
+    return { ...plugin, args: { ...args, cni: { ...args.cni, ips: [...addresses] } } };
+  };
+  return { ...network, plugins: network.plugins.map(ask) };
 }

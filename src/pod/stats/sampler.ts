@@ -43,6 +43,8 @@ export interface SandboxSamples {
 export interface Sampled {
   readonly agent: Pick<AgentClient, 'stats' | 'info'>;
   readonly samples: SandboxSamples;
+  /** it stands still, and is not asked */
+  readonly standstill?: object | undefined;
   /** undefined when the interface is gone */
   readonly counters: () => Promise<InterfaceCounters | undefined>;
 }
@@ -105,6 +107,7 @@ export class Sampler {
 
   /** Returns when there is a new sample, or after a while without one. `known`: an older one would do. */
   async fresh(vm: Sampled, known: boolean, signal: AbortSignal): Promise<void> {
+    if (vm.standstill) return;
     if (known && performance.now() - (vm.samples.latest?.clockMs ?? -Infinity) < YOUNG_MS) return;
     const enough = new AbortController();
     const patienceMs = known ? PATIENCE_MS : GREAT_PATIENCE_MS;
@@ -123,7 +126,7 @@ export class Sampler {
     const leastAgeMs = nowMs < this.#wantedUntilMs ? 0 : IDLE_INTERVAL_MS;
     for (const vm of this.#all()) {
       const ageMs = nowMs - (vm.samples.latest?.clockMs ?? -Infinity);
-      if (ageMs >= leastAgeMs && !this.#running.has(vm)) void this.#start(vm);
+      if (!vm.standstill && ageMs >= leastAgeMs && !this.#running.has(vm)) void this.#start(vm);
     }
   }
 
