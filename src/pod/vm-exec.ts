@@ -1,6 +1,6 @@
 import type { AgentClient } from '../agent/contracts.ts';
 import { newId } from '../lib/ids.ts';
-import { requireLive } from './create-container.ts';
+import { requireLive } from './live.ts';
 import type { PodContext } from './context.ts';
 import type { ExecStreamRequest, ProcessSession } from './contracts.ts';
 import { validateExec } from './exec-stream.ts';
