@@ -1,4 +1,6 @@
 import { fchmodSync, fchownSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
 import { startedIn } from '../../lib/cgroup.ts';
 import { orAborted } from '../../lib/async.ts';
 import { run } from '../../lib/exec.ts';
@@ -34,6 +36,7 @@ export async function cloneMachine(
     await traced('vm: load state', () => Promise.all([machine.qmp.execute('migrate-incoming', { uri }), loaded]));
     await machine.qmp.execute('cont');
     await traced('vm: plug vsock', () => plugVsock(machine, options, spec));
+    await traced('vm: guest takes vsock', () => untilTaken(machine, options, startSignal));
     await traced('vm: dial agent', () => machine.untilDialled(startSignal));
     for (const disk of spec.disks) await traced('vm: plug disk', () => machine.attachDisk(disk, startSignal));
   };
@@ -69,6 +72,23 @@ async function copyMemory(
   } catch (error) {
     memory[Symbol.dispose]();
     throw error;
+  }
+}
+
+const LOOK_AGAIN_MS = 10;
+const virtioStatus = z.object({ status: z.object({ statuses: z.array(z.string()) }) });
+
+/**
+ * Returns when the guest's driver has the device, of which QEMU tells no event. Dialled before, vhost-device-vsock 0.3.0
+ * may lock itself up for good.
+ */
+async function untilTaken({ qmp }: Machine, { transport }: LaunchOptions, signal: AbortSignal): Promise<void> {
+  if (transport === 'vhost-vsock') return;
+  for (;;) {
+    const path = '/machine/peripheral/vsock0/virtio-backend';
+    const { status } = virtioStatus.parse(await qmp.execute('x-query-virtio-status', { path }));
+    if (status.statuses.some((line) => line.startsWith('VIRTIO_CONFIG_S_DRIVER_OK'))) return;
+    await sleep(LOOK_AGAIN_MS, undefined, { signal });
   }
 }
 
