@@ -9,6 +9,7 @@ import { CaissonError } from '../lib/errors.ts';
 import { ignoreMissing, readFileIfExists, writeFileAtomic } from '../lib/files.ts';
 import { parseAuthorizedKeys } from '../ssh/authorized-keys.ts';
 import { hostKey } from '../ssh/host-key.ts';
+import { newKey } from '../ssh/new-key.ts';
 import { REPOSITORY } from './context.ts';
 import { placesOf } from './places.ts';
 
@@ -56,12 +57,11 @@ async function userKey(path: string): Promise<{ readonly publicKey: string; read
     }
     return { publicKey: lineOf(key), said: `uses the key ${path}` };
   }
-  const comment = `${userInfo().username}@${hostname()}`;
-  const pair = ssh2.utils.generateKeyPairSync('ed25519', { comment });
+  const { privateKey, publicKey } = newKey(`${userInfo().username}@${hostname()}`);
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
-  await writeFileAtomic(path, `${pair.private.trim()}\n`, 0o600);
-  await writeFileAtomic(`${path}.pub`, `${pair.public.trim()}\n`, 0o644);
-  return { publicKey: pair.public.trim(), said: `made the key ${path}` };
+  await writeFileAtomic(path, privateKey, 0o600);
+  await writeFileAtomic(`${path}.pub`, publicKey, 0o644);
+  return { publicKey: publicKey.trim(), said: `made the key ${path}` };
 }
 
 const lineOf = (key: ParsedKey): string => `${key.type} ${key.getPublicSSH().toString('base64')} ${key.comment}`.trim();

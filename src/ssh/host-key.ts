@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import ssh2 from 'ssh2';
 import { CaissonError } from '../lib/errors.ts';
 import { ignoreMissing, writeFileAtomic } from '../lib/files.ts';
+import { newKey } from './new-key.ts';
 
 export interface HostKey {
   /** in OpenSSH's format */
@@ -22,8 +23,8 @@ export async function hostKey(directory: string): Promise<HostKey> {
     await chmod(path, 0o600);
     return { privateKey: found, publicKey: publicPart(found, path) };
   }
-  const { private: privateKey } = ssh2.utils.generateKeyPairSync('ed25519', { comment: 'caisson' });
-  await writeFileAtomic(path, `${privateKey.trim()}\n`, 0o600);
+  const { privateKey } = newKey('caisson');
+  await writeFileAtomic(path, privateKey, 0o600);
   return { privateKey, publicKey: publicPart(privateKey, path) };
 }
 

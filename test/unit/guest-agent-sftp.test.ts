@@ -15,7 +15,7 @@ import { temporaryDirectory } from '../support/temporary.ts';
 
 const MIB = 1024 * 1024;
 
-describe('the SFTP server', { timeout: 60_000 }, () => {
+describe('the SFTP server', { timeout: 300_000 }, () => {
   it('reads, writes, lists, renames, links and removes', async () => {
     await using place = await startPlace();
     const { sftp, dir } = place;

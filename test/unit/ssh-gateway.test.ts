@@ -17,7 +17,7 @@ import { countTcp, deafPort, listenTcp } from '../support/streaming/tcp.ts';
 
 const MIB = 1024 * 1024;
 // each test by itself is quick; a suite has to end all the same
-const LIMIT = { timeout: 60_000 };
+const LIMIT = { timeout: 300_000 };
 const BOTH_WAYS = 'f=$(mktemp); cat >$f; cat $f & cat $f >&2; wait; rm $f';
 
 describe('a command by ssh', LIMIT, () => {

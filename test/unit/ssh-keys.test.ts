@@ -10,6 +10,7 @@ import { configSchema } from '../../src/config/schema.ts';
 import { parseAuthorizedKeys } from '../../src/ssh/authorized-keys.ts';
 import { Environment } from '../../src/ssh/environment.ts';
 import { matchesGlob } from '../../src/ssh/glob.ts';
+import { newKey } from '../../src/ssh/new-key.ts';
 import { mayEnter, type Permits } from '../../src/ssh/permits.ts';
 import { makeKey } from '../support/ssh/gateway.ts';
 
@@ -91,6 +92,17 @@ describe('the file of keys', () => {
       ['LC_*', 'LC_ALL', true],
     ] as const)
       assert.equal(matchesGlob(pattern, text), fits, `${pattern} ${text}`);
+  });
+});
+
+describe('a new key', () => {
+  it('can be read, each of a thousand', () => {
+    for (let i = 0; i < 1000; i++) {
+      const { privateKey, publicKey } = newKey('somebody');
+      const [secret, open] = [ssh2.utils.parseKey(privateKey), ssh2.utils.parseKey(publicKey)];
+      assert.ok(!(secret instanceof Error) && !(open instanceof Error));
+      assert.ok(secret.getPublicSSH().equals(open.getPublicSSH()));
+    }
   });
 });
 

@@ -5,6 +5,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import ssh2 from 'ssh2';
 import type { Client, ConnectConfig } from 'ssh2';
+import { newKey } from '../../../src/ssh/new-key.ts';
 import { openSsh, type SshGateway, type SshLimits, type SshPods } from '../../../src/ssh/index.ts';
 import type { ContainerView, SandboxView, StreamService } from '../../../src/pod/contracts.ts';
 import { removeTree } from '../../../src/lib/files.ts';
@@ -50,8 +51,8 @@ export interface TestKey {
 }
 
 export function makeKey(): TestKey {
-  const { private: privateKey, public: publicKey } = ssh2.utils.generateKeyPairSync('ed25519');
-  return { privateKey, publicKey: publicKey.split(' ').slice(0, 2).join(' ') };
+  const { privateKey, publicKey } = newKey('');
+  return { privateKey, publicKey: publicKey.trim().split(' ').slice(0, 2).join(' ') };
 }
 
 export interface TestGateway extends AsyncDisposable {
