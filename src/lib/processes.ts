@@ -90,8 +90,8 @@ export async function isRunning(process: ProcessIdentity): Promise<boolean> {
   return (await startTicks(process.pid)) === process.startTicks;
 }
 
-/** a tenth of the processors where others want them, too: the lowest would never come up on a busy node */
-export const LOW_PRIORITY = 10;
+/** a third of what others get who want the processors, too: with the lowest, nothing would come up on a busy node */
+export const LOW_PRIORITY = 5;
 export const NORMAL_PRIORITY = 0;
 
 /**

@@ -92,7 +92,8 @@ export function commandLine(options: MachineOptions): string[] {
     ...['-name', `caisson-${spec.sandboxId.slice(0, 13)},debug-threads=on`],
     ...['-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none', '-S'],
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
-    ...['-M', 'q35,usb=off,smbus=off,sata=off,vmport=off,memory-backend=ram'],
+    // the HPET would tick 250 times a second for a guest that does not listen
+    ...['-M', 'q35,usb=off,smbus=off,sata=off,vmport=off,hpet=off,memory-backend=ram'],
     ...['-accel', options.accelerator === 'kvm' ? 'kvm' : 'tcg,tb-size=128'],
     // all that a pod may get, most of them offline: docs/decisions/0010
     ...['-cpu', options.cpuModel, '-smp', String(most.vcpus)],
