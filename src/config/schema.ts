@@ -79,6 +79,11 @@ export const configSchema = z.strictObject({
     .prefault({}),
   image: z
     .strictObject({
+      signature_policy: optionalPath.describe('policy.json of signatures; /etc/containers/policy.json if empty'),
+      pinned: z
+        .array(z.string().min(1))
+        .default([])
+        .describe('images that the kubelet never removes to save space; a name that ends in * means all that begin so'),
       max_parallel_pulls: z.int().min(1).default(3).describe('pulls at once; more wait'),
       registry: z
         .array(

@@ -92,7 +92,7 @@ function imagePort(context: Context, store: Collection<ImageRecord>): ImagePort 
   const pulling = new Semaphore(context.config.max_parallel_pulls);
   const background = new Set<Promise<void>>();
 
-  const image = (record: ImageRecord): Image => toImage(record, disk);
+  const image = (record: ImageRecord): Image => toImage(record, disk, context.config.pinned);
   const cleaning = async <T>(what: string, work: () => Promise<T>): Promise<T> => {
     try {
       return await work();

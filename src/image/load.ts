@@ -24,7 +24,8 @@ export async function loadImages(context: Context, path: string, signal: AbortSi
     const entries = await readLayout(layout);
     const loaded = [];
     for (const [index, entry] of entries.entries()) {
-      const options = { home: context.disk.home, temporary, image: `${path} (${entry.digest})`, signal };
+      const { signature_policy: policy } = context.config;
+      const options = { home: context.disk.home, policy, temporary, image: `${path} (${entry.digest})`, signal };
       using ingested = await ingest(context, `oci:${layout}:@${index}`, options);
       loaded.push(context.put({ ...ingested.record, ...namesOf(entry, context) }));
     }

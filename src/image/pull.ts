@@ -9,7 +9,7 @@ import { ingest } from './ingest.ts';
 import { damagedLayer, type ImageRecord, type Names } from './record.ts';
 import { formatReference, repository, type Reference } from './reference.ts';
 import { relocated } from './registries.ts';
-import { servedDigest } from './skopeo.ts';
+import { policyDigest, servedDigest } from './skopeo.ts';
 
 /** Pulls an image and stores it under its names. One request finds out that nothing has changed. */
 export async function pullImage(
@@ -24,14 +24,16 @@ export async function pullImage(
   return withWorkDirectory(disk, async (temporary) => {
     const authPath = join(temporary, 'auth.json');
     await writeFile(authPath, authFile(auth, authHosts(context, reference)), { mode: 0o600 });
-    const options = { home: disk.home, temporary, authFile: authPath, image, signal };
+    const { signature_policy: policyFile } = context.config;
+    const options = { home: disk.home, policy: policyFile, temporary, authFile: authPath, image, signal };
+    const policy = await policyDigest(policyFile);
     const digest = await servedDigest(`docker://${image}`, options);
     const names = namesOf(reference, digest);
-    const known = await findIntact(context, names);
+    const known = await findIntact(context, names, policy);
     if (known) return context.put({ ...known, ...names });
     // by digest: the tag may move at any time
     using ingested = await ingest(context, `docker://${repository(reference)}@${digest}`, options);
-    return context.put({ ...ingested.record, ...names });
+    return context.put({ ...ingested.record, ...names, policy });
   });
 }
 
@@ -46,9 +48,15 @@ function namesOf(reference: Reference, digest: string): Names {
   };
 }
 
-/** Only an image that came from the same repository: signature policies differ between repositories. */
-async function findIntact({ records, disk }: Context, { repoDigests }: Names): Promise<ImageRecord | undefined> {
-  const known = records.values().find((record) => repoDigests.every((name) => record.repoDigests.includes(name)));
+/** Only an image that came from the same repository, under the same signature policy, which may differ between repositories. */
+async function findIntact(
+  { records, disk }: Context,
+  { repoDigests }: Names,
+  policy: string,
+): Promise<ImageRecord | undefined> {
+  const known = records
+    .values()
+    .find((record) => record.policy === policy && repoDigests.every((name) => record.repoDigests.includes(name)));
   if (!known || (await damagedLayer(known, disk)) !== undefined) return undefined;
   return records.get(known.id); // it may have been removed meanwhile
 }

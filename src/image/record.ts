@@ -3,6 +3,7 @@ import type { Collection } from '../state/contracts.ts';
 import { ignoreMissing } from '../lib/files.ts';
 import type { Image, ImageConfig } from './contracts.ts';
 import { layerPath, type Disk } from './disk.ts';
+import { formatReference, parse } from './reference.ts';
 
 /** An image as the store keeps it; the record's id and name are the image's id. */
 export interface ImageRecord {
@@ -17,6 +18,8 @@ export interface ImageRecord {
   /** on disk */
   readonly sizeBytes: number;
   readonly config: ImageConfig;
+  /** the signature policy that let it in; undefined: not pulled, or by an earlier version */
+  readonly policy?: string;
 }
 
 export type Names = Pick<ImageRecord, 'repoTags' | 'repoDigests'>;
@@ -27,14 +30,24 @@ export function digestsOf(record: ImageRecord): string[] {
   return [record.id, record.manifestDigest, ...layers];
 }
 
-export function toImage(record: ImageRecord, disk: Disk): Image {
+/** `pinned`: as the configuration has it. */
+export function toImage(record: ImageRecord, disk: Disk, pinned: readonly string[]): Image {
   const { id, repoTags, repoDigests, sizeBytes, config } = record;
   const layers = record.layers.map(({ diffId, sizeBytes: size }) => ({
     diffId,
     path: layerPath(disk, diffId),
     sizeBytes: size,
   }));
-  return { id, repoTags, repoDigests, sizeBytes, layers, config, pinned: false };
+  return { id, repoTags, repoDigests, sizeBytes, layers, config, pinned: isPinned(record, pinned) };
+}
+
+function isPinned({ repoTags, repoDigests }: Names, pinned: readonly string[]): boolean {
+  const names = [...repoTags, ...repoDigests];
+  return pinned.some((wanted) => {
+    if (wanted.endsWith('*')) return names.some((name) => name.startsWith(wanted.slice(0, -1)));
+    const reference = parse(wanted);
+    return reference !== undefined && names.includes(formatReference(reference));
+  });
 }
 
 /** The diff id of a layer whose file is missing or has another size than it had. */

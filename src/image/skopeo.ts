@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import { CaissonError } from '../lib/errors.ts';
 import type { ErrorCode } from '../lib/errors.ts';
 import { run } from '../lib/exec.ts';
+import { ignoreMissing } from '../lib/files.ts';
 
 /** What every call of skopeo needs. */
 export interface SkopeoOptions {
@@ -9,6 +11,8 @@ export interface SkopeoOptions {
   readonly home: string;
   /** for files of any size */
   readonly temporary: string;
+  /** signature policy; empty: skopeo's own, /etc/containers/policy.json */
+  readonly policy: string;
   /** credentials go by file, never by argument; absent: none */
   readonly authFile?: string;
   /** the image as errors name it */
@@ -35,7 +39,8 @@ function authArguments(options: SkopeoOptions): string[] {
 }
 
 async function skopeo(args: readonly string[], options: SkopeoOptions): Promise<string> {
-  const result = await run('skopeo', [`--tmpdir=${options.temporary}`, ...args], {
+  const policy = options.policy === '' ? [] : [`--policy=${options.policy}`];
+  const result = await run('skopeo', [`--tmpdir=${options.temporary}`, ...policy, ...args], {
     signal: options.signal,
     env: { HOME: options.home, TMPDIR: options.temporary },
     okCodes: [0, 1, 2],
@@ -50,7 +55,8 @@ const CAUSES: readonly (readonly [RegExp, ErrorCode, string?])[] = [
   [/no space left|disk quota exceeded/i, 'resource_exhausted', 'free space, or remove images that nobody needs'],
   [/invalid reference format/i, 'invalid_argument'],
   [/is blocked in/i, 'permission_denied', 'registries.conf or the image.registry settings block this registry'],
-  [/Source image rejected|policy\.json/i, 'failed_precondition', 'see /etc/containers/policy.json'],
+  [/Source image rejected/i, 'untrusted', 'see image.signature_policy, or /etc/containers/policy.json'],
+  [/policy\.json|default policy/i, 'failed_precondition', 'see image.signature_policy, or /etc/containers/policy.json'],
   [
     /no image found in (?:image index|manifest list)/i,
     'failed_precondition',
@@ -64,6 +70,14 @@ const CAUSES: readonly (readonly [RegExp, ErrorCode, string?])[] = [
   [/manifest unknown|name unknown|not found|no such file/i, 'not_found'],
   [/refused|timed? ?out|unreachable|reset by peer|EOF|deadline|50\d |server error|pinging/i, 'unavailable'],
 ];
+
+const SYSTEM_POLICY = '/etc/containers/policy.json';
+
+/** Stands for the signature policy in force, as the file is now. */
+export async function policyDigest(policy: string): Promise<string> {
+  const text = await readFile(policy || SYSTEM_POLICY, 'utf8').catch(ignoreMissing(''));
+  return createHash('sha256').update(text).digest('hex');
+}
 
 /** The error for what skopeo printed: one sentence with the image and the registry's words. */
 export function skopeoError(image: string, stderr: string): CaissonError {

@@ -8,6 +8,7 @@ export type ErrorCode =
   | 'already_exists' // the name is taken
   | 'failed_precondition' // right request, wrong state of the object or of the host
   | 'permission_denied' // a registry or a policy refuses
+  | 'untrusted' // a signature policy refuses
   | 'resource_exhausted' // disk, memory or a limit of ours is used up
   | 'deadline_exceeded' // an operation took longer than it was given
   | 'cancelled' // the caller went away

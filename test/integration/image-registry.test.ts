@@ -81,6 +81,65 @@ describe('registries', () => {
     await images.pull(name, { username: '', password: '', auth, identityToken: '' }, LIVE);
   });
 
+  it('an image that the signature policy refuses is untrusted, also one that is here already', async () => {
+    await using lab = await imageLab();
+    await lab.push('tiny:1', tinyImage('a'));
+    const policyFile = join(lab.directory, 'policy.json');
+    const write = (type: string) => writeFile(policyFile, JSON.stringify({ default: [{ type }] }));
+    await write('insecureAcceptAnything');
+    await using images = await lab.open(undefined, { signature_policy: policyFile });
+    const name = `${lab.registry.host}/tiny:1`;
+    await images.pull(name, undefined, LIVE);
+    await write('reject');
+    await assert.rejects(images.pull(name, undefined, LIVE), { code: 'untrusted', message: /tiny:1: .*rejected/ });
+    await write('nonsense');
+    await assert.rejects(images.pull(name, undefined, LIVE), { code: 'failed_precondition', message: /policy\.json/ });
+    assert.ok(images.find(name), 'what is here stays for the pods that use it');
+  });
+
+  it('a signature by the right key is what a policy may ask for', async () => {
+    await using lab = await imageLab();
+    const { host } = lab.registry;
+    const keys = join(lab.directory, 'keys');
+    await mkdir(keys);
+    const passphrase = join(keys, 'passphrase');
+    await writeFile(passphrase, 'open sesame\n');
+    for (const key of ['ours', 'theirs'])
+      await run('skopeo', [
+        'generate-sigstore-key',
+        `--output-prefix=${join(keys, key)}`,
+        `--passphrase-file=${passphrase}`,
+      ]);
+    const attachments = 'default-docker: {use-sigstore-attachments: true}\n';
+    // beside the registry, and in the home of the store's skopeo
+    for (const directory of [
+      join(lab.directory, 'registries.d'),
+      join(lab.root, 'skopeo/.config/containers/registries.d'),
+    ]) {
+      await mkdir(directory, { recursive: true });
+      await writeFile(join(directory, 'x.yaml'), attachments);
+    }
+    await lab.push('plain:1', tinyImage('a'));
+    for (const key of ['ours', 'theirs'])
+      await run('skopeo', [
+        `--registries.d=${join(lab.directory, 'registries.d')}`,
+        'copy',
+        '--src-tls-verify=false',
+        '--dest-tls-verify=false',
+        `--sign-by-sigstore-private-key=${join(keys, key)}.private`,
+        `--sign-passphrase-file=${passphrase}`,
+        `docker://${host}/plain:1`,
+        `docker://${host}/${key}:1`,
+      ]);
+    const signed = { type: 'sigstoreSigned', keyPath: join(keys, 'ours.pub') };
+    const policyFile = join(lab.directory, 'policy.json');
+    await writeFile(policyFile, JSON.stringify({ default: [signed] }));
+    await using images = await lab.open(undefined, { signature_policy: policyFile });
+    await images.pull(`${host}/ours:1`, undefined, LIVE);
+    for (const name of ['theirs:1', 'plain:1'])
+      await assert.rejects(images.pull(`${host}/${name}`, undefined, LIVE), { code: 'untrusted' }, name);
+  });
+
   it('wrong and missing credentials are permission_denied, for an image that is here too', async () => {
     await using lab = await imageLab({ auth: true });
     await lab.push('tiny:1', tinyImage('a'));

@@ -3,7 +3,7 @@ import { createServer, request, type IncomingMessage, type ServerResponse } from
 import { once } from 'node:events';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { configSchema } from '../../src/config/schema.ts';
+import { configSchema, type Config } from '../../src/config/schema.ts';
 import { openImages, type ImageRecord } from '../../src/image/index.ts';
 import type { Image, ImagePort } from '../../src/image/contracts.ts';
 import { exists, removeTree } from '../../src/lib/files.ts';
@@ -22,7 +22,7 @@ export interface ImageLab extends AsyncDisposable {
   readonly registry: TestRegistry;
   readonly warnings: string[];
   /** Opens the image store; the state outlives it. The registry counts as insecure if nothing else is said. */
-  open(registries?: readonly RegistryConfig[]): Promise<ImagePort>;
+  open(registries?: readonly RegistryConfig[], settings?: Partial<Config['image']>): Promise<ImagePort>;
   /** Builds an image and pushes it under this name; returns what it is made of. */
   push(name: string, image: ImageSpec): Promise<WrittenImage>;
 }
@@ -42,8 +42,8 @@ export async function imageLab(options: { readonly auth?: boolean } = {}): Promi
     root,
     registry,
     warnings,
-    open(registries = [{ prefix: registry.host, insecure: true }]) {
-      const { image: config } = configSchema.parse({ image: { registry: registries } });
+    open(registries = [{ prefix: registry.host, insecure: true }], settings = {}) {
+      const { image: config } = configSchema.parse({ image: { ...settings, registry: registries } });
       const collection = store.collection<ImageRecord>('image');
       return openImages({ root, config, store: collection, log: collectWarnings(warnings), converterUid: 6_100_000 });
     },

@@ -104,6 +104,7 @@ test('each error code has its gRPC status', async () => {
     already_exists: status.ALREADY_EXISTS,
     failed_precondition: status.FAILED_PRECONDITION,
     permission_denied: status.PERMISSION_DENIED,
+    untrusted: status.FAILED_PRECONDITION,
     resource_exhausted: status.RESOURCE_EXHAUSTED,
     deadline_exceeded: status.DEADLINE_EXCEEDED,
     cancelled: status.CANCELLED,

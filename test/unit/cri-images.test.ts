@@ -89,10 +89,10 @@ test('PullImage answers with the image id and hands the given credentials on', a
   ]);
 });
 
-test('a silent registry carries the word the kubelet knows, other failures keep their status', async () => {
+test('a silent registry and an untrusted image carry the words the kubelet knows, other failures keep their status', async () => {
   const failures = [
     new CaissonError('unavailable', 'registry.example does not answer', { hint: 'check its mirror' }),
-    new CaissonError('permission_denied', 'SignatureValidationFailed: no signature'),
+    new CaissonError('untrusted', 'no signature'),
     new CaissonError('permission_denied', 'registry.example refuses the credentials'),
   ];
   const pull = () => Promise.reject(failures.shift() ?? new Error('too many calls'));

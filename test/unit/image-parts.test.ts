@@ -8,9 +8,10 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { openDecompressed } from '../../src/image/decompress.ts';
 import { Claims } from '../../src/image/disk.ts';
 import { findRecord } from '../../src/image/names.ts';
-import type { ImageRecord } from '../../src/image/record.ts';
+import { toImage, type ImageRecord } from '../../src/image/record.ts';
 import { SharedTasks } from '../../src/image/shared-tasks.ts';
 import { removeTree } from '../../src/lib/files.ts';
+import { useless } from './pod-fakes.ts';
 
 const directory = await mkdtemp(join(tmpdir(), 'caisson-image-parts-'));
 after(() => removeTree(directory));
@@ -134,6 +135,18 @@ describe('finding an image', () => {
     '': undefined,
     '../x': undefined,
   };
+  it('knows which are pinned', () => {
+    const pinned = (...names: string[]): string[] =>
+      [...records.values()]
+        .filter((one) => toImage(one, useless('disk'), names).pinned)
+        .map(({ id }) => id.slice(7, 12));
+    assert.deepEqual(pinned(), []);
+    assert.deepEqual(pinned('busybox'), ['beef1']);
+    assert.deepEqual(pinned('busybox:other', 'docker.io/library/cafe:latest'), ['beef2']);
+    assert.deepEqual(pinned('docker.io/library/*'), ['beef1', 'beef2']);
+    assert.deepEqual(pinned('quay.io/*', 'NOT A NAME'), []);
+  });
+
   for (const [text, start] of Object.entries(cases)) {
     it(`by ${text.slice(0, 30) || 'nothing'} gives ${start ?? 'none'}`, () => assert.equal(found(text), start));
   }

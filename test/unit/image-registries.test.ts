@@ -81,7 +81,7 @@ describe('what skopeo says', () => {
     ['permission_denied', 'requested access to the resource is denied'],
     ['invalid_argument', 'invalid reference format: repository name must be lowercase'],
     ['permission_denied', 'registry a.test is blocked in /etc/containers/registries.conf'],
-    ['failed_precondition', 'Source image rejected: Running image docker://a.test/x is rejected by policy.'],
+    ['untrusted', 'Source image rejected: Running image docker://a.test/x is rejected by policy.'],
     [
       'failed_precondition',
       'choosing an image from manifest list: no image found in image index for architecture "amd64"',

@@ -34,8 +34,12 @@ function toRegistryAuth(auth: AuthConfig__Output | null): RegistryAuth | undefin
   return Object.keys(given).length > 0 ? given : undefined;
 }
 
-/** The kubelet reports a registry that does not answer as such, if the message starts with this word. */
+/** The kubelet reports these as what they are, if the message starts with its word for it. */
+const KUBELET_WORDS = { unavailable: 'RegistryUnavailable', untrusted: 'SignatureValidationFailed' } as const;
+
 function namedForKubelet(error: unknown): unknown {
-  if (!isCaissonError(error, 'unavailable') || error.message.startsWith('RegistryUnavailable')) return error;
-  return new CaissonError('unavailable', `RegistryUnavailable: ${error.message}`, { cause: error, hint: error.hint });
+  if (!isCaissonError(error, 'unavailable') && !isCaissonError(error, 'untrusted')) return error;
+  const word = KUBELET_WORDS[error.code as keyof typeof KUBELET_WORDS];
+  if (error.message.startsWith(word)) return error;
+  return new CaissonError(error.code, `${word}: ${error.message}`, { cause: error, hint: error.hint });
 }

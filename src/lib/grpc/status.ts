@@ -6,6 +6,8 @@ export const statusOf: Readonly<Record<ErrorCode, status>> = {
   invalid_argument: status.INVALID_ARGUMENT,
   not_found: status.NOT_FOUND,
   already_exists: status.ALREADY_EXISTS,
+  // before the next: a status that comes back is that one
+  untrusted: status.FAILED_PRECONDITION,
   failed_precondition: status.FAILED_PRECONDITION,
   permission_denied: status.PERMISSION_DENIED,
   resource_exhausted: status.RESOURCE_EXHAUSTED,
