@@ -9,6 +9,7 @@ import { orAborted } from '../lib/async.ts';
 /** What ssh2 keeps of a channel and does not declare. */
 interface Internals {
   readonly incoming: { readonly window: number; readonly state: 'open' | 'eof' | 'closed' };
+  readonly outgoing: { readonly packetSize: number };
   push(chunk: Buffer | null): boolean;
   eof(): void;
   _chunk: unknown;
@@ -25,11 +26,14 @@ export interface Carrier {
 }
 
 const WRITE_BUFFER_BYTES = 64 * 1024;
+/** OpenSSH has 32 KiB */
+const LEAST_PACKET_BYTES = 1024;
 
 /**
- * The ends of one channel. ssh2 needs help in four matters: it hears of a closed channel only when all input has been
+ * The ends of one channel. ssh2 needs help in five matters: it hears of a closed channel only when all input has been
  * read; it takes more than its window from a client that sends it; with output waiting on both streams it mixes them up;
- * and it hands to the socket whatever a client's window allows, read or not.
+ * it hands to the socket whatever a client's window allows, read or not; and it never ends to write to a client that
+ * takes packets of no bytes.
  */
 export class ChannelEnds {
   readonly input: Readable;
@@ -54,6 +58,9 @@ export class ChannelEnds {
     channel.on('error', () => this.#gone.abort());
     channel.on('close', () => this.#gone.abort());
     this.#watchInput();
+    if (this.#channel.outgoing.packetSize >= LEAST_PACKET_BYTES) return;
+    this.#gone.abort();
+    carrier.fail('it takes too small packets only');
   }
 
   /** No output will follow; input may. */

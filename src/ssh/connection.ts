@@ -1,6 +1,7 @@
 /** One client from its connection to its end. */
 import type { Socket } from 'node:net';
 import type { AuthContext, Connection as Ssh, ServerChannel, Session, TcpipRequestInfo } from 'ssh2';
+import { describeError } from '../lib/errors.ts';
 import type { Logger } from '../lib/logger.ts';
 import { decide } from './authenticate.ts';
 import type { AuthorizedKey } from './authorized-keys.ts';
@@ -27,6 +28,8 @@ export class Connection {
   readonly #grace: NodeJS.Timeout;
   readonly #channels = new Set<Promise<void>>();
   #refused = 0;
+  /** as whom it wants to get in, until it is */
+  #candidate: string | undefined;
 
   constructor(socket: Socket, options: ConnectionOptions) {
     this.#socket = socket;
@@ -37,6 +40,8 @@ export class Connection {
     socket.once('close', () => {
       clearTimeout(this.#grace);
       this.#gone.abort();
+      if (this.#refused > 0 && this.#candidate !== undefined)
+        options.log.info({ user: this.#candidate, tries: this.#refused }, 'ssh client refused');
     });
   }
 
@@ -61,11 +66,15 @@ export class Connection {
       this.#socket.destroySoon();
     });
     ssh.on('ready', () => clearTimeout(this.#grace));
-    ssh.on('authentication', (context) => void this.#authenticate(ssh, context, target));
+    ssh.on('authentication', (context) => {
+      this.#authenticate(ssh, context, target).catch((error: unknown) => this.#breakOff(describeError(error)));
+    });
   }
 
   async #authenticate(ssh: Ssh, context: AuthContext, target: string | undefined): Promise<void> {
     const { limits, keys, log } = this.#options;
+    const user = context.username.slice(0, MAX_NAME_CHARS);
+    this.#candidate = user;
     const decision = await decide(context, keys);
     if (this.#gone.signal.aborted) return;
     // without a signature all that is said is that the key would do
@@ -78,7 +87,7 @@ export class Connection {
       ssh.end();
       return this.#socket.destroySoon();
     }
-    const user = context.username.slice(0, MAX_NAME_CHARS);
+    this.#candidate = undefined;
     this.#serve(ssh, target ?? user, decision.proved);
     log.info({ ...named(decision.proved), user, ...(target !== undefined && { target }) }, 'ssh client let in');
     context.accept();

@@ -16,7 +16,8 @@ export interface ForwardRequest {
 
 /** Never rejects; returns when the connection is over. */
 export async function serveForward({ info, accept, reject }: ForwardRequest, client: Client): Promise<void> {
-  const { destIP, destPort } = info;
+  // of a message that is cut short, ssh2 leaves fields undefined
+  const { destIP = '', destPort = 0 }: Partial<TcpipRequestInfo> = info;
   const destination = `${destIP.slice(0, 300)}:${destPort}`;
   const report = audit(client.log, { channel: 'forward', target: client.target, destination });
   let pod: PodTarget | undefined;

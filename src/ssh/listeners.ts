@@ -1,8 +1,9 @@
 import { once } from 'node:events';
-import { chmod, mkdir, rm } from 'node:fs/promises';
+import { chmod, lstat, mkdir, rm } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { CaissonError, describeError } from '../lib/errors.ts';
+import { ignoreMissing } from '../lib/files.ts';
 
 const KEEP_ALIVE_MS = 30_000;
 /** keys are asked for, as on TCP */
@@ -16,6 +17,9 @@ export interface SshListener extends Disposable {
 /** Replaces the socket of a daemon that has ended; the database's lock keeps a second one away. */
 export async function listenUnix(path: string, onSocket: (socket: Socket) => void): Promise<SshListener> {
   await mkdir(dirname(path), { recursive: true, mode: 0o711 });
+  const found = await lstat(path).catch(ignoreMissing(undefined));
+  if (found && !found.isSocket())
+    throw new CaissonError('failed_precondition', `${path} is in the way: it is not a socket`);
   await rm(path, { force: true });
   const server = createServer(onSocket);
   await listening(server, { path });

@@ -1,4 +1,5 @@
 import { strictEqual } from 'node:assert/strict';
+import type { ConnectConfig } from 'ssh2';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { parseAuthorizedKeys } from '../../src/ssh/authorized-keys.ts';
 import { mayEnter, permitsOf, type Permits } from '../../src/ssh/permits.ts';
@@ -7,6 +8,7 @@ import {
   fakeLists,
   login,
   makeKey,
+  startLogin,
   run,
   startGateway,
   type FakePod,
@@ -15,6 +17,7 @@ import {
 import { echoStreams } from '../support/streaming/echo-streams.ts';
 import { countingLogger } from '../support/streaming/server.ts';
 import type { Random } from './random.ts';
+import { damageMessages, doAnything, loggedIn } from './ssh-client.ts';
 import type { FuzzTarget } from './target.ts';
 
 const PARTS = [
@@ -39,11 +42,12 @@ const PARTS = [
 ];
 const PATTERNS = ['default/*', 'prod/web', '*/*', '*/web*', 'default/x.y', 'a/b'];
 /** a whole login is slow */
-const LOGIN_EVERY = 40;
+const LOGIN_EVERY = 10;
 
 /**
  * Names of pods and of whom a client wants, pieced together and damaged: what is found is what was meant, and never what
- * a key may not enter. Now and then by a client of a real gateway; and lines of the file of keys.
+ * a key may not enter. Lines of the file of keys. Now and then a client of a real gateway, some of them with damaged
+ * messages, from the beginning or once they are let in.
  */
 export async function openSshTarget(): Promise<FuzzTarget> {
   const { log } = countingLogger();
@@ -58,6 +62,8 @@ export async function openSshTarget(): Promise<FuzzTarget> {
       containers: () => current().containers(),
     },
     log,
+    // a client that is stuck is cut off
+    limits: { loginGraceMs: 1000 },
   });
   const counts = { found: 0, refused: 0, logins: 0 };
   return {
@@ -78,15 +84,31 @@ export async function openSshTarget(): Promise<FuzzTarget> {
       parseAuthorizedKeys(someLine(random));
       if (!random.once(LOGIN_EVERY)) return;
       const username = name === '' ? 'x' : name;
-      const client = await login({ port: gateway.gateway.port ?? 0, privateKey: gateway.key.privateKey, username });
-      await run(client, 'true');
-      client.end();
+      const config = { port: gateway.gateway.port ?? 0, privateKey: gateway.key.privateKey, username };
+      await (random.once(4) ? goodClient(config) : strangeClient(config, random));
       counts.logins++;
-      strictEqual(streams.open(), 0, 'sessions are left open');
+      // the server learns of it a moment later
+      for (let i = 0; i < 2000 && streams.open() > 0; i++) await new Promise(setImmediate);
+      strictEqual(streams.open(), 0, 'sessions or connections are left open');
     },
     summary: () => `${counts.found} found, ${counts.refused} refused, ${counts.logins} logins`,
     [Symbol.asyncDispose]: () => gateway[Symbol.asyncDispose](),
   };
+}
+
+async function goodClient(config: ConnectConfig): Promise<void> {
+  const client = await login(config);
+  await run(client, 'true');
+  client.end();
+}
+
+async function strangeClient(config: ConnectConfig, random: Random): Promise<void> {
+  const client = startLogin(config);
+  const fromTheBeginning = random.once(3);
+  if (fromTheBeginning) damageMessages(client, random);
+  if (!(await loggedIn(client))) return;
+  if (!fromTheBeginning) damageMessages(client, random);
+  await doAnything(client, random);
 }
 
 /** What was found is of that name, or of that id, alone, and may be entered. */

@@ -9,6 +9,7 @@ import { describe, it } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { ClientChannel } from 'ssh2';
+import { changeMessages } from '../fuzz/ssh-client.ts';
 import { makeKey, rawConnection, run, startGateway, WEB } from '../support/ssh/gateway.ts';
 import { echoStreams } from '../support/streaming/echo-streams.ts';
 import { fakeStreams } from '../support/streaming/fake-streams.ts';
@@ -180,6 +181,15 @@ describe('an ssh client', LIMIT, () => {
     );
   });
 
+  it('that is refused is written down', async () => {
+    using streams = fakeStreams();
+    await using gateway = await startGateway({ streams });
+    const { privateKey } = makeKey();
+    await assert.rejects(gateway.client({ privateKey, username: 'app.web.default' }));
+    const { level, fields } = await gateway.logged('ssh client refused');
+    assert.deepEqual([level, fields], ['info', { client: '127.0.0.1', user: 'app.web.default', tries: 1 }]);
+  });
+
   it('whose key is taken out of the file is not let in again', async () => {
     using streams = fakeStreams();
     await using gateway = await startGateway({ streams });
@@ -260,6 +270,39 @@ describe('an ssh client', LIMIT, () => {
       (await gateway.logged('closing the connection of an ssh client')).fields['why'],
       'it has sent more than a channel takes',
     );
+  });
+
+  it('that takes packets of no bytes is cut off, instead of being written to for ever', async () => {
+    using streams = fakeStreams();
+    await using gateway = await startGateway({ streams });
+    const client = await gateway.client();
+    const closed = new Promise<void>((resolve) => client.on('close', () => resolve()));
+    changeMessages(client, (message) => {
+      const CHANNEL_OPEN = 90;
+      // at the end of what opens a session
+      if (message[0] === CHANNEL_OPEN) message.writeUInt32BE(0, 1 + 4 + 'session'.length + 8);
+    });
+    client.exec('echo', () => undefined);
+    await closed;
+    await streams.settled(0);
+    const { fields } = await gateway.logged('closing the connection of an ssh client');
+    assert.equal(fields['why'], 'it takes too small packets only');
+  });
+
+  it('whose messages are cut short harms nobody else', async () => {
+    using streams = fakeStreams();
+    await using gateway = await startGateway({ streams });
+    const client = await gateway.client();
+    changeMessages(client, (message) => {
+      // the length of the destination's name, behind `direct-tcpip`
+      if (message.includes('direct-tcpip')) message.writeUInt32BE(2 ** 31, 1 + 4 + 'direct-tcpip'.length + 12);
+    });
+    client.forwardOut('127.0.0.1', 1, 'localhost', 80, () => undefined);
+    await gateway.logged('ssh channel ended');
+    client.destroy();
+    const other = await gateway.client();
+    assert.equal((await run(other, 'echo still here')).stdout, 'still here\n');
+    other.end();
   });
 
   it('cannot make the gateway hold what it does not read', async () => {

@@ -133,7 +133,7 @@ export async function startGateway(options: GatewayOptions): Promise<TestGateway
 
 /** Rejects when it is not let in. */
 export async function login(config: ConnectConfig): Promise<Client> {
-  const client = new ssh2.Client();
+  const client = startLogin(config);
   // a connection that is broken off later is part of many tests
   const failed = once(client, 'error').then(([error]) => {
     throw error;
@@ -143,12 +143,18 @@ export async function login(config: ConnectConfig): Promise<Client> {
     throw new Error('the server has closed the connection');
   });
   closed.catch(() => undefined);
+  await Promise.race([once(client, 'ready'), failed, closed]);
+  return client;
+}
+
+/** Returns at once; errors are nobody's concern. */
+export function startLogin(config: ConnectConfig): Client {
+  const client = new ssh2.Client();
   client.on('error', () => undefined);
   const { port = 0, ...rest } = config;
   // as OpenSSH does; ssh2 itself leaves it on
   const sock = config.sock ?? connect({ host: '127.0.0.1', port, noDelay: true });
   client.connect({ username: 'app.web.default', ...rest, sock });
-  await Promise.race([once(client, 'ready'), failed, closed]);
   return client;
 }
 
