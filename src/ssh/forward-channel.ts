@@ -9,15 +9,15 @@ import { runForward } from './run-forward.ts';
 import { podOf, vmOf, type PodTarget } from './target.ts';
 
 export interface ForwardRequest {
-  readonly info: TcpipRequestInfo;
+  /** of a message that is cut short, ssh2 leaves fields undefined */
+  readonly info: Partial<TcpipRequestInfo>;
   readonly accept: () => ServerChannel | undefined;
   readonly reject: () => void;
 }
 
 /** Never rejects; returns when the connection is over. */
 export async function serveForward({ info, accept, reject }: ForwardRequest, client: Client): Promise<void> {
-  // of a message that is cut short, ssh2 leaves fields undefined
-  const { destIP = '', destPort = 0 }: Partial<TcpipRequestInfo> = info;
+  const { destIP = '', destPort = 0 } = info;
   const destination = `${destIP.slice(0, 300)}:${destPort}`;
   const report = audit(client.log, { channel: 'forward', target: client.target, destination });
   let pod: PodTarget | undefined;

@@ -30,7 +30,8 @@ export function damageMessages(client: Client, random: Random): void {
   changeMessages(client, (message) => {
     // the beginning says most
     const length = Math.min(message.length, 60);
-    for (let i = random.once(2) ? 1 + random.below(3) : 0; i > 0 && length > 0; i--)
+    if (length === 0 || random.once(2)) return;
+    for (let i = 1 + random.below(3); i > 0; i--)
       message[random.below(length)] = random.pick([0, 1, 128, 255, 80 + random.below(21)]);
   });
 }
