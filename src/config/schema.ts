@@ -77,6 +77,14 @@ export const configSchema = z.strictObject({
         .describe('each VM runs as its own user: uid_base + its vsock address modulo 65536'),
     })
     .prefault({}),
+  cdi: z
+    .strictObject({
+      spec_dirs: z
+        .array(z.string().startsWith('/'))
+        .default(['/etc/cdi', '/var/run/cdi'])
+        .describe('specifications of the Container Device Interface; later ones take precedence'),
+    })
+    .prefault({}),
   image: z
     .strictObject({
       signature_policy: optionalPath.describe('policy.json of signatures; /etc/containers/policy.json if empty'),

@@ -1,7 +1,7 @@
-import { existsSync, statSync } from 'node:fs';
+import { constants, existsSync, statSync } from 'node:fs';
 import { open, readFile, rename, rm, stat } from 'node:fs/promises';
 import { delimiter, dirname, join } from 'node:path';
-import { isErrno } from './errors.ts';
+import { CaissonError, isErrno } from './errors.ts';
 
 /** Writes a file so that a crash leaves either the old or the new content, never a part of it. */
 export async function writeFileAtomic(path: string, data: string | Uint8Array, mode = 0o600): Promise<void> {
@@ -36,6 +36,16 @@ export async function readFileIfExists(path: string): Promise<string | undefined
 
 export async function removeTree(path: string): Promise<void> {
   await rm(path, { recursive: true, force: true });
+}
+
+/** Throws `invalid_argument` for what is no file or larger; a FIFO or a device is not waited for. */
+export async function readSmallFile(path: string, maxBytes: number): Promise<string> {
+  await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const info = await file.stat();
+  if (!info.isFile()) throw new CaissonError('invalid_argument', 'it is not a file');
+  if (info.size > maxBytes) throw new CaissonError('invalid_argument', `it is larger than ${maxBytes} bytes`);
+  const { buffer, bytesRead } = await file.read(Buffer.alloc(maxBytes), 0, maxBytes, 0);
+  return buffer.subarray(0, bytesRead).toString('utf8');
 }
 
 /** A rejection handler that turns ENOENT into a value and passes every other error on. */

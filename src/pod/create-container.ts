@@ -9,6 +9,7 @@ import type { PodContext } from './context.ts';
 import { requireLive } from './live.ts';
 import { attachLayers, holdImages, layerSerial } from './layers.ts';
 import type { ContainerConfig, NamespaceOption, PodSandboxConfig } from './contracts.ts';
+import { withCdiDevices } from './cdi/index.ts';
 import { planDevices } from './devices.ts';
 import { planMounts } from './mounts.ts';
 import { containerName } from './names.ts';
@@ -45,15 +46,17 @@ export async function createContainer(
   checkSameUserNamespace(userNamespace(sandbox.namespaceOptions), userNamespace(namespaces));
   checkTarget(context, sandboxId, namespaces);
   const seccomp = await seccompProfile(config);
-  await using plan = await planMounts(context, config);
-  const devices = await planDevices(context, config);
+  const effective = await withCdiDevices(config, context.config.cdi.spec_dirs);
+  validateContainer(effective);
+  await using plan = await planMounts(context, effective);
+  const devices = await planDevices(context, effective);
   const spec = ociSpec({
     mounts: plan.mounts,
     seccomp,
     devices: devices.characters,
     userNamespace: userNamespace(sandbox.namespaceOptions),
     containerId: id,
-    config,
+    config: effective,
     sandboxConfig: sandboxConfig ?? { hostname: '' },
     image: image.config,
   });
@@ -78,7 +81,7 @@ export async function createContainer(
     ociSpec: spec,
     volumes: plan.volumes,
     blockDevices: devices.blocks.map(({ disk: { serial }, path, permissions }) => ({ serial, path, permissions })),
-    user: userSettings(config, image),
+    user: userSettings(effective, image),
     stdin: config.stdin,
     stdinOnce: config.stdin_once,
   };

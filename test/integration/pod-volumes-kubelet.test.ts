@@ -7,6 +7,7 @@ import type { Mount } from '../../proto/generated/runtime/runtime/v1/Mount.ts';
 import { run } from '../../src/lib/exec.ts';
 import { startTestDaemon, type TestDaemon } from '../support/daemon.ts';
 import * as pods from '../support/pods.ts';
+import { temporaryDirectory } from '../support/temporary.ts';
 
 const skip = process.getuid?.() === 0 ? false : 'needs root';
 
@@ -21,6 +22,7 @@ describe('volumes as the kubelet makes them, and devices', { skip }, () => {
   let daemon: TestDaemon;
   let pod: pods.TestPod;
   let home: string;
+  let cdi: string;
   let undo: AsyncDisposableStack;
 
   const start = (name: string, mounts: Mount[], command = ['sleep', '100000']): Promise<string> =>
@@ -37,7 +39,9 @@ describe('volumes as the kubelet makes them, and devices', { skip }, () => {
 
   before(async () => {
     undo = new AsyncDisposableStack();
-    daemon = await startTestDaemon();
+    cdi = await temporaryDirectory();
+    undo.defer(() => rm(cdi, { recursive: true }));
+    daemon = await startTestDaemon({ config: { cdi: { spec_dirs: [cdi] } } });
     undo.use(daemon);
     home = join(daemon.dir, 'kubelet');
     await mkdir(home);
@@ -155,6 +159,39 @@ describe('volumes as the kubelet makes them, and devices', { skip }, () => {
       const refused = [{ container_path: '/dev/x', host_path, permissions: 'rwm' }];
       await assert.rejects(pods.create(pod, 'refused', ['true'], { devices: refused }), message);
     }
+  });
+
+  it('gives a container what a CDI device adds', async () => {
+    const lib = join(home, 'lib');
+    await mkdir(lib);
+    await writeFile(join(lib, 'driver'), 'of the node\n');
+    const spec = `
+cdiVersion: "0.6.0"
+kind: example.com/device
+devices:
+  - name: one
+    containerEdits:
+      env: [ "DEVICE=one" ]
+      deviceNodes: [ { path: /dev/one, hostPath: /dev/fuse } ]
+      mounts: [ { hostPath: "${lib}", containerPath: /usr/lib/one, options: [ ro ] } ]
+`;
+    await writeFile(join(cdi, 'device.yaml'), spec);
+    const CDI_devices = [{ name: 'example.com/device=one' }];
+    const id = await pods.createAndStart(pod, 'cdi', ['sleep', '100000'], { CDI_devices });
+    assert.equal(
+      await sh(
+        id,
+        'echo $DEVICE; cat /usr/lib/one/driver; ls -l /dev/one | cut -c1; touch /usr/lib/one/x 2>/dev/null || echo no',
+      ),
+      'one\nof the node\nc\nno\n',
+    );
+    const { mounts } = await pods.containerStatus(daemon, id);
+    assert.deepEqual(mounts, [], 'only what was asked for is reported');
+    const unknown = [{ name: 'example.com/device=two' }];
+    await assert.rejects(
+      pods.create(pod, 'refused', ['true'], { CDI_devices: unknown }),
+      /INVALID_ARGUMENT.*device=two/,
+    );
   });
 
   it('does not hand out a disk that the node has mounted', async (t) => {

@@ -5,6 +5,9 @@
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { mkdtemp, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import type { MessageTypeDefinition } from '@grpc/proto-loader';
 import type { ProtoGrpcType } from '../../proto/generated/runtime/api.ts';
@@ -13,6 +16,7 @@ import type { LinuxContainerSecurityContext } from '../../proto/generated/runtim
 import type { PodSandboxConfig as WirePod } from '../../proto/generated/runtime/runtime/v1/PodSandboxConfig.ts';
 import type { AgentClient } from '../../src/agent/contracts.ts';
 import { configSchema } from '../../src/config/schema.ts';
+import { removeTree } from '../../src/lib/files.ts';
 import { loadProto } from '../../src/lib/grpc/load.ts';
 import type { NetworkPort } from '../../src/network/contracts.ts';
 import { makeContext, type PodContext } from '../../src/pod/context.ts';
@@ -93,7 +97,7 @@ const hostPath: HostPath = {
 };
 
 /** Ports on which every pod and container can be made. */
-function makePodContext(): PodContext {
+function makePodContext(cdiDirectory: string): PodContext {
   const size = { vcpus: 1, memoryMib: 256 };
   const layers = image('').layers;
   const share = useless<VolumeShare>('share', {
@@ -122,7 +126,7 @@ function makePodContext(): PodContext {
   });
   const unstored = (_id: string, error: unknown): never => assert.fail(String(error));
   return makeContext({
-    config: configSchema.parse({}),
+    config: configSchema.parse({ cdi: { spec_dirs: [cdiDirectory] } }),
     log: recordingLog([]),
     images: fakeImages({ find: () => image('', { layers }), hold: () => ({ [Symbol.dispose]: () => undefined }) }),
     network: useless<NetworkPort>('network', {
@@ -213,6 +217,11 @@ const container: WireContainer = {
   devices: [{ container_path: '/dev/null', host_path: '/dev/null', permissions: 'rw' }],
   linux: { resources, security_context: security },
 };
+interface Seen {
+  readonly pod: Set<string>;
+  readonly container: Set<string>;
+}
+
 /** Fields that count only where others are not set. */
 const others: { readonly pod: WirePod; readonly container: WireContainer }[] = [
   { pod, container: { ...container, linux: { resources, security_context: { run_as_username: 'me' } } } },
@@ -223,15 +232,25 @@ const others: { readonly pod: WirePod; readonly container: WireContainer }[] = [
 ];
 
 describe('the fields of the contract', () => {
-  it('are all read when a pod and its containers are made, but for those that are listed with their reason', async () => {
-    const seen = { pod: new Set<string>(), container: new Set<string>() };
-    const mappedPod = { ...pod, linux: { ...pod.linux, security_context: { namespace_options: mapped } } };
-    for (const { pod: podConfig, container: config } of [{ pod: mappedPod, container }, ...others]) {
-      const context = makePodContext();
+  it('are all read when a pod and its containers are made, but for those that are listed with their reason', async (test) => {
+    const cdiDirectory = await mkdtemp(join(tmpdir(), 'caisson-fields-'));
+    test.after(() => removeTree(cdiDirectory));
+    const spec = { cdiVersion: '0.6.0', kind: 'example.com/d', devices: [{ name: '1', containerEdits: {} }] };
+    await writeFile(join(cdiDirectory, 'd.json'), JSON.stringify(spec));
+    const make = async (podConfig: WirePod, config: WireContainer, seen: Seen): Promise<void> => {
+      const context = makePodContext(cdiDirectory);
       const sandboxConfig = watched(asPod(podConfig), '', seen.pod);
       const id = await runSandbox(context, () => undefined, sandboxConfig, '', never);
       await createContainer(context, id, watched(asContainer(config), '', seen.container), sandboxConfig, never);
-    }
+    };
+    const seen = { pod: new Set<string>(), container: new Set<string>() };
+    const mappedPod = { ...pod, linux: { ...pod.linux, security_context: { namespace_options: mapped } } };
+    await make(mappedPod, container, seen);
+    for (const other of others) await make(other.pod, other.container, seen);
+    // with CDI devices the whole config is copied, and thereby looked at
+    const copied = { pod: new Set<string>(), container: new Set<string>() };
+    await make(mappedPod, { ...container, CDI_devices: [{ name: 'example.com/d=1' }] }, copied);
+    for (const path of copied.container) if (path.startsWith('CDI_devices')) seen.container.add(path);
     assert.deepEqual(unseen('PodSandboxConfig', '', seen.pod).toSorted(), listed('PodSandboxConfig').toSorted());
     assert.deepEqual(unseen('ContainerConfig', '', seen.container).toSorted(), listed('ContainerConfig').toSorted());
   });

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it, mock } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import type { ProtoGrpcType } from '../../proto/generated/runtime/api.ts';
+import type { Config } from '../../src/config/schema.ts';
 import type { AgentClient, AgentExit, ExecOutcome } from '../../src/agent/contracts.ts';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { loadProto } from '../../src/lib/grpc/load.ts';
@@ -40,7 +41,7 @@ function contextWith(agent: Partial<AgentClient>): { readonly context: PodContex
   const logged: LogLine[] = [];
   const unstored = (_id: string, error: unknown): never => assert.fail(String(error));
   const context = makeContext({
-    config: useless('config'),
+    config: useless<Config>('config', { cdi: { spec_dirs: [] } }),
     log: recordingLog(logged),
     images: fakeImages({ find: () => image('', { layers: [] }), hold: () => ({ [Symbol.dispose]: () => undefined }) }),
     network: useless('network'),

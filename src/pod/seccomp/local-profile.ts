@@ -1,7 +1,6 @@
-import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
 import { z } from 'zod';
 import { CaissonError, describeError } from '../../lib/errors.ts';
+import { readSmallFile } from '../../lib/files.ts';
 import type { SeccompProfile } from './profile.ts';
 
 const MAX_BYTES = 1024 * 1024;
@@ -43,7 +42,7 @@ export async function localProfile(path: string): Promise<SeccompProfile> {
     throw new CaissonError('invalid_argument', `${field}: ${JSON.stringify(path)} ${why}`, { cause });
   };
   if (!path.startsWith('/') || path.includes('\0')) return fail('is not an absolute path');
-  const text = await readBounded(path).catch((error: unknown) =>
+  const text = await readSmallFile(path, MAX_BYTES).catch((error: unknown) =>
     fail(`cannot be read: ${describeError(error)}`, error),
   );
   const parsed = parse(text);
@@ -58,16 +57,6 @@ export async function localProfile(path: string): Promise<SeccompProfile> {
   const actions = [checked.data.defaultAction, ...(checked.data.syscalls ?? []).map((one) => one.action)];
   if (actions.includes('SCMP_ACT_NOTIFY')) return fail('uses SCMP_ACT_NOTIFY, and nobody listens in the guest');
   return checked.data;
-}
-
-/** A FIFO must not keep the daemon waiting, nor a device or a huge file fill its memory. */
-async function readBounded(path: string): Promise<string> {
-  await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  const info = await file.stat();
-  if (!info.isFile()) throw new CaissonError('invalid_argument', 'it is not a file');
-  if (info.size > MAX_BYTES) throw new CaissonError('invalid_argument', `it is larger than ${MAX_BYTES} bytes`);
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(MAX_BYTES), 0, MAX_BYTES, 0);
-  return buffer.subarray(0, bytesRead).toString('utf8');
 }
 
 function parse(text: string): unknown {
