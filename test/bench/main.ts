@@ -1,5 +1,6 @@
 /**
- * Caisson beside containerd with runc, on this machine: `npm run bench -- [--quick] [--pairs N] [--pods N] [--json FILE]`.
+ * Caisson beside containerd with runc, on this machine: `npm run bench -- [--quick] [--streaming] [--pairs N] [--pods N]
+ * [--json FILE]`.
  * Both are started for it and gone afterwards, as is everything they made, also after Ctrl-C.
  */
 import { writeFile } from 'node:fs/promises';
@@ -15,9 +16,12 @@ import { startLab, type Lab } from './lab.ts';
 import { IDLE_MODE, modesOf, type Mode } from './modes.ts';
 import { measurePairs } from './pairs.ts';
 import { planOf, type Plan } from './plan.ts';
+import { measureHostSide } from './streaming-host.ts';
+import { measureStreaming } from './streaming.ts';
+import { streamLines, streamReport, type StreamResults } from './stream-report.ts';
 import { makeReport, reportLines, type PairSet, type Results } from './report.ts';
 
-const USAGE = 'usage: npm run bench -- [--quick] [--pairs N] [--pods N] [--json FILE]';
+const USAGE = 'usage: npm run bench -- [--quick] [--streaming] [--pairs N] [--pods N] [--json FILE]';
 
 const interrupted = new AbortController();
 // for good: what starts programs (execa) ends this process at a signal that nobody listens to
@@ -26,9 +30,10 @@ process.exitCode = await main(interrupted.signal);
 
 async function main(signal: AbortSignal): Promise<number> {
   try {
-    const { plan, json } = readArguments();
+    const { plan, json, streamingOnly } = readArguments();
     if (process.getuid?.() !== 0) throw new CaissonError('failed_precondition', 'the benchmark needs root');
     await versionsOfContainerd(); // a missing peer is found out before anything is started
+    if (streamingOnly) return await streamsAlone(plan, json, signal);
     const report = makeReport(await measure(plan, signal));
     process.stdout.write(`${reportLines(report).join('\n')}\n`);
     if (json !== undefined) await writeFile(json, `${JSON.stringify(report, undefined, 2)}\n`);
@@ -41,18 +46,34 @@ async function main(signal: AbortSignal): Promise<number> {
   }
 }
 
-function readArguments(): { readonly plan: Plan; readonly json: string | undefined } {
+/** Without pods' lives, memory and boots. */
+async function streamsAlone(plan: Plan, json: string | undefined, signal: AbortSignal): Promise<number> {
+  const [mode] = modesOf(1);
+  if (!mode) throw new Error('there is no mode');
+  await using lab = await startLab(mode);
+  const report = streamReport(await measureStreams(lab, plan, signal));
+  process.stdout.write(`${streamLines(report).join('\n')}\n`);
+  if (json !== undefined) await writeFile(json, `${JSON.stringify(report, undefined, 2)}\n`);
+  return 0;
+}
+
+function readArguments(): {
+  readonly plan: Plan;
+  readonly json: string | undefined;
+  readonly streamingOnly: boolean;
+} {
   try {
     const { values } = parseArgs({
       options: {
         quick: { type: 'boolean', default: false },
+        streaming: { type: 'boolean', default: false },
         pairs: { type: 'string' },
         pods: { type: 'string' },
         json: { type: 'string' },
       },
     });
     const json = values.json === undefined ? undefined : resolve(values.json);
-    return { plan: planOf(values.quick, values), json };
+    return { plan: planOf(values.quick, values), json, streamingOnly: values.streaming };
   } catch (error) {
     throw new CaissonError('invalid_argument', error instanceof Error ? error.message : String(error), { hint: USAGE });
   }
@@ -62,6 +83,7 @@ interface Measured {
   host?: Host;
   idle?: IdleResult;
   vm?: Config['vm'];
+  streams?: StreamResults;
   readonly pairs: PairSet[];
   bootedInstead: number;
 }
@@ -78,13 +100,29 @@ async function measure(plan: Plan, signal: AbortSignal): Promise<Results> {
     if (mode.name === IDLE_MODE) {
       say(`${plan.idle.pods} idle pods of each, watched for ${plan.idle.windowMs / 1000} s`);
       measured.idle = await measureIdle(lab, plan.idle, signal);
+      measured.streams = await measureStreams(lab, plan, signal);
     }
     measured.bootedInstead += await bootedInstead(lab);
   }
-  const { host, idle, vm, pairs, bootedInstead: booted } = measured;
-  if (!host || !idle || !vm) throw new Error('no mode was measured');
+  const { host, idle, vm, streams, pairs, bootedInstead: booted } = measured;
+  if (!host || !idle || !vm || !streams) throw new Error('no mode was measured');
   say(`VMs alone: ${plan.boot.cold} by booting, ${plan.boot.clones} by cloning`);
-  return { host, pairs, idle, bootedInstead: booted, boot: await measureBoot(vm, plan.boot, signal) };
+  return { host, pairs, idle, streams, bootedInstead: booted, boot: await measureBoot(vm, plan.boot, signal) };
+}
+
+/** One peer after the other; the server's own share of it, too. */
+async function measureStreams(
+  { caisson, containerd }: Lab,
+  { streams }: Plan,
+  signal: AbortSignal,
+): Promise<StreamResults> {
+  say(`streams: ${streams.mib} MiB each way, ${streams.keys} keys, ${streams.execs} execs at once`);
+  return {
+    plan: streams,
+    caisson: await measureStreaming(caisson, streams, signal),
+    containerd: await measureStreaming(containerd, streams, signal),
+    hostSide: await measureHostSide({ mib: streams.mib, rounds: 3 }, signal),
+  };
 }
 
 /** A pod boots when its clone fails: medians may hide it. */

@@ -20,6 +20,7 @@ export type Samples = Readonly<Record<Operation, readonly number[]>>;
 export interface RunningPod {
   readonly podId: string;
   readonly containerId: string;
+  readonly config: ReturnType<typeof podConfig>;
 }
 
 const EXECS = 3;
@@ -55,7 +56,18 @@ export async function livePods(peer: Peer, count: number, signal: AbortSignal): 
 export async function startIdlePod(peer: Peer, signal: AbortSignal): Promise<RunningPod> {
   const config = podConfig(peer);
   const { pod_sandbox_id } = await peer.cri.runtime.RunPodSandbox({ config }, { signal });
-  return { podId: pod_sandbox_id, containerId: await startContainer(peer, { config, pod_sandbox_id }, { signal }) };
+  const containerId = await startContainer(peer, { config, pod_sandbox_id }, { signal });
+  return { podId: pod_sandbox_id, containerId, config };
+}
+
+/** Another container that sleeps. */
+export async function addContainer(
+  peer: Peer,
+  { podId: pod_sandbox_id, config }: RunningPod,
+  name: string,
+  call: CallOptions,
+): Promise<string> {
+  return await startContainer(peer, { config, pod_sandbox_id }, call, name);
 }
 
 export async function endPod({ cri: { runtime } }: Peer, pod_sandbox_id: string, call: CallOptions): Promise<void> {
@@ -78,12 +90,17 @@ interface Sandbox {
   readonly pod_sandbox_id: string;
 }
 
-async function startContainer({ cri: { runtime } }: Peer, pod: Sandbox, call: CallOptions): Promise<string> {
+async function startContainer(
+  { cri: { runtime } }: Peer,
+  pod: Sandbox,
+  call: CallOptions,
+  name = 'sleeper',
+): Promise<string> {
   const config = {
-    metadata: { name: 'sleeper', attempt: 0 },
+    metadata: { name, attempt: 0 },
     image: { image: IMAGE },
     command: ['sleep', '1000000'],
-    log_path: 'sleeper.log',
+    log_path: `${name}.log`,
     linux: {},
   };
   const request = { pod_sandbox_id: pod.pod_sandbox_id, sandbox_config: pod.config, config };

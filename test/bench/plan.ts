@@ -1,4 +1,5 @@
 import { CaissonError } from '../../src/lib/errors.ts';
+import type { StreamPlan } from './streaming.ts';
 
 /** How often everything is measured. */
 export interface Plan {
@@ -7,6 +8,7 @@ export interface Plan {
   readonly parallel: { readonly pairs: number; readonly warmUps: number; readonly pods: number };
   readonly idle: { readonly pods: number; readonly windowMs: number };
   readonly boot: { readonly cold: number; readonly clones: number };
+  readonly streams: StreamPlan;
 }
 
 const FULL: Plan = {
@@ -14,6 +16,7 @@ const FULL: Plan = {
   parallel: { pairs: 3, warmUps: 1, pods: 8 },
   idle: { pods: 20, windowMs: 30_000 },
   boot: { cold: 3, clones: 7 },
+  streams: { mib: 256, keys: 300, execs: 50, stops: 5 },
 };
 
 /** Everything once, so that it cannot rot; its figures say nothing. */
@@ -22,6 +25,7 @@ const QUICK: Plan = {
   parallel: { pairs: 1, warmUps: 0, pods: 2 },
   idle: { pods: 2, windowMs: 1000 },
   boot: { cold: 1, clones: 1 },
+  streams: { mib: 4, keys: 10, execs: 3, stops: 1 },
 };
 
 /** Instead of the plan's own numbers. */

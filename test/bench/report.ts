@@ -4,6 +4,8 @@ import type { IdleResult } from './idle.ts';
 import type { PairedSamples } from './pairs.ts';
 import { OPERATIONS, type Operation } from './operations.ts';
 import { median, rounded } from './statistics.ts';
+import { streamLines, streamReport, type StreamReport, type StreamResults } from './stream-report.ts';
+import { markdownTable } from './table.ts';
 
 /** Pairs of one mode. */
 export interface PairSet {
@@ -19,6 +21,7 @@ export interface Results {
   readonly host: Host;
   readonly pairs: readonly PairSet[];
   readonly idle: IdleResult;
+  readonly streams: StreamResults;
   readonly boot: BootSamples;
   /** pods whose clone failed */
   readonly bootedInstead: number;
@@ -47,9 +50,10 @@ export interface Report {
   /** pods that were booted because their clone failed: then the figures are not those of clones */
   readonly booted_instead: number;
   readonly boot: { readonly cold_ms: number; readonly clone_ms: number; readonly ratio: number };
+  readonly streams: StreamReport;
 }
 
-export function makeReport({ host, pairs, idle, boot, bootedInstead }: Results): Report {
+export function makeReport({ host, pairs, idle, streams, boot, bootedInstead }: Results): Report {
   const [cold, clone] = [median(boot.cold), median(boot.clone)];
   const { caisson, containerd } = idle.costs;
   return {
@@ -69,6 +73,7 @@ export function makeReport({ host, pairs, idle, boot, bootedInstead }: Results):
     },
     booted_instead: bootedInstead,
     boot: { cold_ms: rounded(cold, 1), clone_ms: rounded(clone, 1), ratio: rounded(cold / clone, 1) },
+    streams: streamReport(streams),
   };
 }
 
@@ -91,7 +96,7 @@ function nameOf(operation: Operation, mode: string, pods: number): string {
 }
 
 /** Lines for people; a Markdown table, so that it can go into docs/benchmarks.md as it is. */
-export function reportLines({ host, ops, memory, idle_cpu, boot, booted_instead }: Report): string[] {
+export function reportLines({ host, ops, memory, idle_cpu, boot, streams, booted_instead }: Report): string[] {
   const ms = (value: number): string => `${value.toFixed(value < 10 ? 1 : 0)} ms`;
   const rows = [
     ...Object.entries(ops).map(([name, figures]) => [
@@ -111,7 +116,7 @@ export function reportLines({ host, ops, memory, idle_cpu, boot, booted_instead 
   ];
   const wrong = `NOT VALID: ${booted_instead} pods were booted because their clone failed`;
   const table = markdownTable(['medians', 'Caisson', 'containerd', 'ratio'], rows);
-  return [...hostLines(host), '', ...table, ...(booted_instead > 0 ? ['', wrong] : [])];
+  return [...hostLines(host), '', ...table, '', ...streamLines(streams), ...(booted_instead > 0 ? ['', wrong] : [])];
 }
 
 function hostLines(host: Host): string[] {
@@ -120,12 +125,4 @@ function hostLines(host: Host): string[] {
     `${host.cores} cores of ${host.cpu}, ${host.memory_mib} MiB, ${host.system}, Linux ${host.kernel}`,
     `QEMU ${host.qemu} with ${host.accelerator}, ${host.transport}; containerd ${host.containerd}, runc ${host.runc}`,
   ];
-}
-
-function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string[] {
-  const widths = head.map((_, column) => Math.max(...[head, ...rows].map((row) => (row[column] ?? '').length)));
-  const line = (row: readonly string[]): string =>
-    `| ${row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i] ?? 0) : cell.padStart(widths[i] ?? 0))).join(' | ')} |`;
-  const rule = `|${widths.map((width, i) => (i === 0 ? '-'.repeat(width + 2) : `${'-'.repeat(width + 1)}:`)).join('|')}|`;
-  return [line(head), rule, ...rows.map(line)];
 }

@@ -8,3 +8,11 @@ export function median(values: readonly number[]): number {
 }
 
 export const rounded = (value: number, digits: number): number => Number(value.toFixed(digits));
+
+/** The value that so many per cent of them do not exceed. Throws when there is none. */
+export function percentile(values: readonly number[], percent: number): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const value = sorted[Math.max(0, Math.ceil((percent / 100) * sorted.length) - 1)];
+  if (value === undefined) throw new Error('a percentile of nothing');
+  return value;
+}

@@ -1,48 +1,59 @@
 /**
  * What the streaming server alone carries: a process of this machine stands in the place of the agent, client-go is the
- * client. `bin/setup streaming && bin/node test/bench/streaming-host.ts`. The median of five, and what the server's own
- * processor time would carry, which a busy machine changes less.
+ * client. By itself: `bin/setup streaming && bin/node test/bench/streaming-host.ts`. The median of several rounds, and what
+ * the server's own processor time would carry, which a busy machine changes less.
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { join } from 'node:path';
 import { startServer } from '../support/streaming/server.ts';
+import { median } from './statistics.ts';
+import { drain, feed, type Transport } from './stream-clients.ts';
 
-const STREAMS = join(import.meta.dirname, '../../.cache/bin/streams');
-const MIB = 512;
-const BYTES = String(MIB * 1024 * 1024);
-const ROUNDS = 5;
-
-await using server = await startServer();
-for (const transport of ['spdy', 'websocket']) {
-  await measure(`exec stdout, ${transport}`, () => {
-    const url = server.exec(['head', '-c', BYTES, '/dev/zero'], { stdin: false });
-    return shell(`"$0" run -transport ${transport} "$1" >/dev/null`, url);
-  });
-  await measure(`exec stdin, ${transport}`, () => {
-    const url = server.exec(['sh', '-c', 'exec cat >/dev/null']);
-    return shell(`head -c ${BYTES} /dev/zero | "$0" run -transport ${transport} -stdin "$1"`, url);
-  });
+export interface HostSide {
+  /** MiB/s */
+  readonly rate: number;
+  /** MiB for each second of the server's processor time */
+  readonly perCpuSecond: number;
 }
 
-async function measure(what: string, carry: () => Promise<void>): Promise<void> {
+export interface HostSideFigures {
+  readonly stdout: Readonly<Record<Transport, HostSide>>;
+  readonly stdin: Readonly<Record<Transport, HostSide>>;
+}
+
+const MIB = 1024 * 1024;
+
+export async function measureHostSide(
+  { mib, rounds }: { readonly mib: number; readonly rounds: number },
+  signal: AbortSignal,
+): Promise<HostSideFigures> {
+  await using server = await startServer();
+  const stdout = (transport: Transport) => (): Promise<void> =>
+    drain(transport, server.exec(['head', '-c', String(mib * MIB), '/dev/zero'], { stdin: false }), signal);
+  const stdin = (transport: Transport) => (): Promise<void> =>
+    feed(transport, server.exec(['sh', '-c', 'exec cat >/dev/null']), mib * MIB, signal);
+  const measured = (carry: () => Promise<void>): Promise<HostSide> => measure(carry, mib, rounds);
+  return {
+    stdout: { spdy: await measured(stdout('spdy')), websocket: await measured(stdout('websocket')) },
+    stdin: { spdy: await measured(stdin('spdy')), websocket: await measured(stdin('websocket')) },
+  };
+}
+
+async function measure(carry: () => Promise<void>, mib: number, rounds: number): Promise<HostSide> {
   const rates: number[] = [];
   const cpu = process.cpuUsage();
-  for (let i = 0; i < ROUNDS; i++) {
+  for (let i = 0; i < rounds; i++) {
     const started = performance.now();
     await carry();
-    rates.push(MIB / ((performance.now() - started) / 1000));
+    rates.push(mib / ((performance.now() - started) / 1000));
   }
   const { user, system } = process.cpuUsage(cpu);
-  const median = rates.toSorted((a, b) => a - b)[Math.floor(ROUNDS / 2)] ?? 0;
-  const perCpu = (MIB * ROUNDS) / ((user + system) / 1e6);
-  console.log(
-    `${what}: ${Math.round(median)} MiB/s; ${Math.round(perCpu)} MiB per second of the server's processor time`,
-  );
+  return { rate: median(rates), perCpuSecond: (mib * rounds) / ((user + system) / 1e6) };
 }
 
-async function shell(script: string, url: string): Promise<void> {
-  const child = spawn('sh', ['-c', script, STREAMS, url], { stdio: ['ignore', 'ignore', 'inherit'] });
-  const [code] = (await once(child, 'exit')) as [number | null];
-  if (code !== 0) throw new Error(`the client ended with code ${code}`);
+if (import.meta.main) {
+  const figures = await measureHostSide({ mib: 512, rounds: 5 }, new AbortController().signal);
+  for (const [stream, transports] of Object.entries(figures))
+    for (const [transport, { rate, perCpuSecond }] of Object.entries(transports as Record<string, HostSide>))
+      console.log(
+        `exec ${stream}, ${transport}: ${Math.round(rate)} MiB/s; ${Math.round(perCpuSecond)} MiB per second of the server's processor time`,
+      );
 }

@@ -39,6 +39,16 @@ const HOST: Results['host'] = {
   node: '24',
 };
 
+const streams: Results['streams']['caisson'] = {
+  exec: { spdy: 10.26, websocket: 12 },
+  portForward: 8,
+  keys: [4, 9, 5],
+  execs: 1234.5,
+  stop: { idle: 100, execFlows: 150, portForwardFlows: 120 },
+};
+const side = { rate: 400.4, perCpuSecond: 500 };
+const hostSide = { stdout: { spdy: side, websocket: side }, stdin: { spdy: side, websocket: side } };
+
 describe('the benchmark', () => {
   it('takes the middle of odd and of even numbers of samples', () => {
     assert.equal(median([9, 1, 5]), 5);
@@ -90,6 +100,7 @@ describe('the benchmark', () => {
         },
         daemonRssMib: 150,
       },
+      streams: { plan: { mib: 256, keys: 3, execs: 50, stops: 5 }, caisson: streams, containerd: streams, hostSide },
       bootedInstead: 0,
       boot: { cold: [4000, 5000, 6000], clone: [250] },
     });
@@ -101,6 +112,12 @@ describe('the benchmark', () => {
     });
     assert.deepEqual(report.boot, { cold_ms: 5000, clone_ms: 250, ratio: 20 });
     assert.equal(report.memory.per_pod_mib, 120);
+    assert.partialDeepStrictEqual(report.streams.caisson, {
+      exec_spdy_mib_s: 10.3,
+      key_p50_ms: 5,
+      key_p99_ms: 9,
+      stop_while_exec_flows: 1.5,
+    });
     const lines = reportLines(report);
     assert.match(lines.join('\n'), /\| RunPodSandbox, clone, 8 at once +\| +600 ms \| +400 ms \| +1\.50 \|/);
   });
