@@ -6,7 +6,7 @@ import { Readable } from 'node:stream';
 import { startLocalDaemon, type LocalDaemon } from '../support/local-daemon.ts';
 import * as pods from '../support/pods.ts';
 import { countFds } from '../support/resources.ts';
-import { allStreams, ended, expecting, never, outputOf, run, terminal } from '../support/sessions.ts';
+import { agentFds, allStreams, ended, expecting, never, outputOf, run, terminal } from '../support/sessions.ts';
 
 const MIB = 1024 * 1024;
 const skip = process.getuid?.() === 0 ? false : 'needs root';
@@ -26,16 +26,11 @@ describe('exec with streams', { skip }, () => {
     const { stdout } = await pods.sh(daemon, shell, 'ps -o pid,ppid,args');
     assert.equal(await running(text), 0, `${text} is among\n${stdout}`);
   };
-  /** of the agent, which containers with the VM's pid namespace see */
-  const agentFds = async () => Number((await pods.sh(daemon, spy, 'ls /proc/1/fd | wc -l')).stdout);
-  let spy: string;
 
   before(async () => {
     daemon = await startLocalDaemon();
     pod = await pods.runPod(daemon, 'stream');
     shell = await pods.createAndStart(pod, 'shell', ['sleep', '100000']);
-    const security_context = { privileged: true, namespace_options: { pid: 'POD' as const } };
-    spy = await pods.createAndStart(pod, 'spy', ['sleep', '100000'], { linux: { security_context } });
   });
   after(() => daemon[Symbol.asyncDispose]());
 
@@ -241,7 +236,7 @@ describe('exec with streams', { skip }, () => {
     for (let i = 0; i < 3; i++) await cycle();
     await gone('cat -');
     await sleep(500);
-    const count = async () => ({ host: await countFds(daemon), guest: await agentFds() });
+    const count = async () => ({ host: await countFds(daemon), guest: await agentFds(daemon.pods, pod.id) });
     const held = await count();
     for (let i = 0; i < 20; i++) await cycle();
     await gone('cat -');

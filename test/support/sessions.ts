@@ -56,3 +56,16 @@ export function expecting(stream: Readable | undefined): (pattern: RegExp) => Pr
     }
   };
 }
+
+/** What a script prints that runs as root of the pod's VM, beside the agent, which is process 1 there; `$b` is busybox. */
+export async function inVm(pods: PodService, sandboxId: string, script: string): Promise<string> {
+  const command = ['/usr/bin/busybox', 'sh', '-c', `b=/usr/bin/busybox; ${script}`];
+  await using session = await pods.vmExec(sandboxId, { command, ...allStreams, stdin: false }, never);
+  const { stdout, stderr, code } = await ended(session);
+  if (code !== 0) throw new Error(`${script} ended with ${code} in the VM: ${stderr}`);
+  return stdout;
+}
+
+/** Descriptors that the agent has open. */
+export const agentFds = async (pods: PodService, sandboxId: string): Promise<number> =>
+  Number(await inVm(pods, sandboxId, '$b ls /proc/1/fd | $b wc -l'));
