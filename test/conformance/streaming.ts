@@ -66,7 +66,7 @@ async function story(world: World): Promise<void> {
     await steps.section('ssh: commands and terminals', () => sshSessions(ssh));
     await steps.section('ssh: files', () => sshFiles(ssh));
     await steps.section('ssh: ports', () => sshPorts(ssh));
-    await steps.section('ssh: who is not let in', () => sshRefusals(ssh));
+    await steps.section('ssh: who is let in, and who is not', () => sshRefusals(ssh));
   }
   await steps.section('after all of that', () => nothingIsHeld(world, fds));
   await steps.section('faults', () => vmDies(world, { kubernetes: wants('kubernetes'), ssh }));

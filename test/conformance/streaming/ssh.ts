@@ -3,7 +3,7 @@ import { deepStrictEqual, match, ok, strictEqual } from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../../src/lib/exec.ts';
 import { sh } from '../../support/pods.ts';
@@ -232,16 +232,35 @@ export async function sshPorts(world: SshWorld): Promise<void> {
   });
 }
 
+/** Somebody else's key. */
+async function withKey(world: SshWorld, key: string): Promise<SshWorld> {
+  const config = `${key}.config`;
+  await writeFile(config, (await readFile(world.config, 'utf8')).replace(/IdentityFile .*/, `IdentityFile ${key}`));
+  return { ...world, config };
+}
+
 export async function sshRefusals(world: SshWorld): Promise<void> {
   const { steps, daemon, home } = world;
   await steps.check('a key that nobody let in', async () => {
     const key = join(home, 'stranger');
     await run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', key]);
-    const config = join(home, 'config-of-a-stranger');
-    await writeFile(config, (await readFile(world.config, 'utf8')).replace(/IdentityFile .*/, `IdentityFile ${key}`));
-    const { stderr, code } = await ssh({ ...world, config }, [BOX, 'true']);
+    const { stderr, code } = await ssh(await withKey(world, key), [BOX, 'true']);
     match(stderr, /Permission denied \(publickey\)/);
     strictEqual(code, 255);
+  });
+  await steps.check('RSA keys get in, but not by SHA-1; ECDSA keys get in', async () => {
+    const keys = join(daemon.config.root, 'ssh/authorized_keys');
+    for (const [type, flags, wanted] of [
+      ['rsa', [], 0],
+      ['rsa', ['-o', 'PubkeyAcceptedAlgorithms=ssh-rsa'], 255],
+      ['ecdsa', [], 0],
+    ] as const) {
+      const key = join(home, `id-${type}-${flags.length}`);
+      await run('ssh-keygen', ['-q', '-t', type, '-N', '', '-f', key]);
+      await appendFile(keys, await readFile(`${key}.pub`));
+      const { code } = await ssh(await withKey(world, key), [...flags, BOX, 'true']);
+      strictEqual(code, wanted, `${type} ${flags.join(' ')}`);
+    }
   });
   await steps.check('a name that means nothing, and one that can mean several', async () => {
     match((await ssh(world, ['nobody.default.caisson', 'true'])).stderr, /nothing of the name "nobody.default" runs/);
