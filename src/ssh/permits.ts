@@ -1,4 +1,3 @@
-import { isIP } from 'node:net';
 import { CaissonError } from '../lib/errors.ts';
 import { matchesGlob } from './glob.ts';
 
@@ -69,7 +68,7 @@ function openPort(text: string): number | 'any' {
 /** The names that a client may have for the pod's own loopback. */
 export function isLoopback(host: string): boolean {
   const plain = host.startsWith('[') && host.endsWith(']') ? host.slice(1, -1) : host;
-  return plain === 'localhost' || plain === '127.0.0.1' || (isIP(plain) === 6 && plain === '::1');
+  return plain === 'localhost' || plain === '127.0.0.1' || plain === '::1';
 }
 
 export function mayEnter({ pods }: Permits, pod: { readonly namespace: string; readonly name: string }): boolean {

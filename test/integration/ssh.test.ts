@@ -114,6 +114,23 @@ describe('ssh into containers', { skip, timeout: 600_000 }, () => {
     });
   });
 
+  it('ends sessions with their container, and leaves the others alone', async () => {
+    const id = await createAndStart(pod, 'brief', ['sleep', '100000']);
+    const client = await enter('brief.web.default');
+    const files = await openSftp(client);
+    const answer = run(client, 'exec sleep 98765');
+    assert.equal(await files.realpath('/'), '/');
+    await eventually(async () => assert.equal((await sh(daemon, id, SLEEPS)).exitCode, 0));
+    await daemon.cri.runtime.StopContainer({ container_id: id, timeout: '0' });
+    await files.closed;
+    assert.equal((await answer).signal, 'SIGKILL');
+    assert.match((await run(client, 'true')).stderr, /nothing of the name "brief.web.default" runs/);
+    client.end();
+    const other = await enter('box.web.default');
+    assert.equal((await run(other, 'true')).code, 0);
+    other.end();
+  });
+
   it('works in a user namespace with its ids', async () => {
     const mapping = [{ host_id: 100_000, container_id: 0, length: 65_536 }];
     const options = { userns_options: { mode: 'POD' as const, uids: mapping, gids: mapping } };
