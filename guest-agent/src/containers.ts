@@ -1,4 +1,4 @@
-import { readFile, mkdir, writeFile } from 'node:fs/promises';
+import { readFile, mkdir } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { withBlockDevices, type BlockDeviceRequest } from './block-devices.ts';
 import { cgroupCounters, cgroupProcesses, killCgroup, setFrozen } from './cgroup.ts';
@@ -16,6 +16,7 @@ import { forgetWritten } from './stats/written.ts';
 import { resolveUser, type ResolvedUser, type UserRequest } from './users.ts';
 import { prepareVolumes, releaseVolumes, type VolumeRequest } from './volumes.ts';
 import { parseSpec, placeInGuest, withResources, type OciSpec } from './spec.ts';
+import { writeSmall } from './small-files.ts';
 import { Terminal } from './terminal.ts';
 import { nowNs } from './clock.ts';
 
@@ -89,7 +90,6 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
     const sources = await prepareVolumes(id, request.volumes, mappingsOf(asked));
     const parsed = await withBlockDevices(asked, request.blockDevices);
     const spec = placeInGuest(parsed, rootfs, user, sources);
-    await writeFile(containerPaths(id).spec, JSON.stringify(spec));
     const { promise: exited, resolve: resolveExit } = Promise.withResolvers<ExitReport>();
     const output = new ContainerOutput();
     containers.set(id, {
@@ -122,7 +122,7 @@ export async function startContainer(id: string): Promise<number> {
     throw new CaissonError('failed_precondition', `container ${id} has been started before`);
   const { home } = containerPaths(id);
   await mkdir(home, { recursive: true });
-  await joinNamespaces(container);
+  await writeSpec(container);
   const terminal = container.spec.process.terminal === true;
   const { pid, exited, streams } = await launch((extra) => ['run', '--detach', '--bundle', home, ...extra, id], {
     scratchPath: `${home}/init`,
@@ -139,25 +139,24 @@ export async function startContainer(id: string): Promise<number> {
 }
 
 /** Whose namespace it shares is known by name; where that is can change until now. */
-async function joinNamespaces(container: Container): Promise<void> {
+async function writeSpec(container: Container): Promise<void> {
   const { spec } = container;
   const namespaces = await withPidNamespace(spec.linux.namespaces ?? [], (id) => {
     const { pid, exit } = getContainer(id);
     if (pid === undefined || exit) throw new CaissonError('failed_precondition', `container ${id} is not running`);
     return pid;
   });
-  await writeFile(containerPaths(container.id).spec, JSON.stringify({ ...spec, linux: { ...spec.linux, namespaces } }));
+  writeSmall(containerPaths(container.id).spec, JSON.stringify({ ...spec, linux: { ...spec.linux, namespaces } }));
 }
 
 /** `resources`: OCI's `linux.resources` as JSON; what is left out stays as it is. */
 export async function updateContainer(id: string, resources: string): Promise<void> {
   const container = getContainer(id);
-  const { home, spec } = containerPaths(id);
+  const { home } = containerPaths(id);
   if (container.exit) throw new CaissonError('failed_precondition', `container ${id} has ended`);
   if (container.pid !== undefined) return await crunUpdate(id, resources, `${home}/update`);
   // it has no cgroup yet: crun reads its limits when it starts
   container.spec = withResources(container.spec, resources);
-  await writeFile(spec, JSON.stringify(container.spec));
 }
 
 function takeStreams(container: Container, streams: ProcessStreams): void {

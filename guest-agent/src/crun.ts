@@ -1,10 +1,9 @@
-import { closeSync, fchownSync } from 'node:fs';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { closeSync, fchownSync, readFileSync } from 'node:fs';
 import { CaissonError } from '../../src/lib/errors.ts';
-import { readFileIfExists } from '../../src/lib/files.ts';
 import { pipe, receiveFd, unixListener, type ProcessEnd } from './native.ts';
 import { paths } from './paths.ts';
 import { reaperMark, startChild, waitForExit } from './reaper.ts';
+import { readSmall, removeSmall, writeSmall } from './small-files.ts';
 
 /** The agent's ends of a process's standard streams, as descriptors. */
 export interface ProcessStreams {
@@ -52,10 +51,10 @@ export async function launch(
   try {
     const start = options.terminal ? startOnTerminal : startOnPipes;
     const streams = await start([...command], extra, args, options, logFile);
-    const pid = Number(await readFile(pidFile, 'utf8'));
+    const pid = Number(readFileSync(pidFile, 'utf8'));
     return { pid, exited: waitForExit(pid, mark), streams };
   } finally {
-    await Promise.all([rm(pidFile, { force: true }), rm(logFile, { force: true })]);
+    removeSmall(pidFile, logFile);
   }
 }
 
@@ -109,18 +108,17 @@ const startOnTerminal: Start = async (command, extra, args, options, logFile) =>
     return { terminal: fd };
   } finally {
     closeSync(listener);
-    await rm(socketPath, { force: true });
+    removeSmall(socketPath);
   }
 };
 
 async function crun(args: readonly string[], stdio: ('ignore' | number)[], logFile: string): Promise<void> {
-  await writeFile(logFile, '');
   const child = startChild('/usr/bin/crun', args, { stdio });
   const code = await new Promise<number>((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', (status, signal) => resolve(status ?? (signal ? 128 : -1)));
   });
-  if (code !== 0) throw crunError((await readFileIfExists(logFile)) ?? '', code);
+  if (code !== 0) throw crunError(readSmall(logFile), code);
 }
 
 /**
@@ -146,12 +144,12 @@ function crunError(log: string, code: number): CaissonError {
 export async function crunUpdate(id: string, resources: string, scratchPath: string): Promise<void> {
   const file = `${scratchPath}.resources`;
   const logFile = `${scratchPath}.log`;
-  await writeFile(file, resources);
+  writeSmall(file, resources);
   const args = ['--root', paths.crunRoot, '--cgroup-manager=cgroupfs', '--log', `file:${logFile}`];
   try {
     await crun([...args, 'update', '--resources', file, id], ['ignore', 'ignore', 'ignore'], logFile);
   } finally {
-    await Promise.all([rm(file, { force: true }), rm(logFile, { force: true })]);
+    removeSmall(file, logFile);
   }
 }
 

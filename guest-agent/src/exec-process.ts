@@ -1,9 +1,10 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { removeCgroup } from './cgroup.ts';
 import type { Container } from './containers.ts';
 import { launch, type StartedProcess } from './crun.ts';
 import { mappedUser } from './id-mapping.ts';
 import { containerPaths } from './paths.ts';
+import { removeSmall, writeSmall } from './small-files.ts';
 
 export interface ExecOptions {
   readonly command: readonly string[];
@@ -30,8 +31,8 @@ export async function startExec(container: Container, options: ExecOptions): Pro
   const name = `exec-${++execCount}`;
   const cgroup = `${parent}/${name}`;
   const processFile = `${home}/${name}.json`;
-  await mkdir(cgroup, { recursive: true });
-  await writeFile(processFile, JSON.stringify(processSpec(container, options)));
+  await mkdir(cgroup);
+  writeSmall(processFile, JSON.stringify(processSpec(container, options)));
   try {
     const started = await launch(
       (extra) => ['exec', '--detach', '--process', processFile, '--cgroup', name, ...extra, container.id],
@@ -42,7 +43,7 @@ export async function startExec(container: Container, options: ExecOptions): Pro
     await forgetExec(container, cgroup);
     throw error;
   } finally {
-    await rm(processFile, { force: true });
+    removeSmall(processFile);
   }
 }
 

@@ -94,7 +94,8 @@ export function commandLine(options: MachineOptions): string[] {
     ...['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny'],
     // the HPET would tick 250 times a second for a guest that does not listen
     ...['-M', 'q35,usb=off,smbus=off,sata=off,vmport=off,hpet=off,memory-backend=ram'],
-    ...['-accel', options.accelerator === 'kvm' ? 'kvm' : 'tcg,tb-size=128'],
+    // MiB for translated code: a pod's first minute fills 137; when it is full, everything is translated again
+    ...['-accel', options.accelerator === 'kvm' ? 'kvm' : 'tcg,tb-size=256'],
     // all that a pod may get, most of them offline: docs/decisions/0010
     ...['-cpu', options.cpuModel, '-smp', String(most.vcpus)],
     ...['-m', `${least.memoryMib}M,maxmem=${most.memoryMib}M`],
