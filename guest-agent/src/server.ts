@@ -193,13 +193,14 @@ const handlers: AgentHandlers = {
   }),
 };
 
-function volumeRequest({ source, kind, shared, image, memory, mirrored }: Volume__Output): VolumeRequest {
+function volumeRequest({ source, kind, shared, image, memory, mirrored, own }: Volume__Output): VolumeRequest {
   if (kind === 'mirrored' && mirrored) return { source, kind, ...mirrored };
   if (kind === 'memory' && memory) {
     const { key, size_bytes: sizeBytes, mode, uid, gid, sub_path: subPath } = memory;
     return { source, kind, key, sizeBytes, mode, uid, gid, subPath };
   }
   if (kind === 'image' && image) return { source, kind, layerSerials: image.layer_serials, subPath: image.sub_path };
+  if (kind === 'own' && own !== undefined) return { source, kind, path: own };
   if (kind === 'shared' && shared !== undefined) return { source, kind, number: shared };
   throw new CaissonError('unimplemented', 'this guest image is older than the daemon: it does not know such volumes', {
     hint: 'run bin/caisson image build',

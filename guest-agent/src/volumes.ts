@@ -1,19 +1,21 @@
-import { chmod, chown, mkdir, open, realpath, stat, type FileHandle } from 'node:fs/promises';
+import { chmod, chown, mkdir, open, readdir, realpath, stat, type FileHandle } from 'node:fs/promises';
 import { constants } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CaissonError, isErrno } from '../../src/lib/errors.ts';
-import { removeTree } from '../../src/lib/files.ts';
+import { ignoreMissing, removeTree } from '../../src/lib/files.ts';
 import { makeMirror, syncMirror, type Mirror } from './mirror.ts';
 import { mount, mountFlags, unmount } from './native.ts';
-import { paths } from './paths.ts';
+import { containerPaths, paths } from './paths.ts';
 import { mountLayers } from './rootfs.ts';
+import { runTool } from './tool.ts';
 import type { IdMappings } from './id-mapping.ts';
 
 export type VolumeRequest =
   | { readonly source: string; readonly kind: 'shared'; readonly number: number }
   | { readonly source: string; readonly kind: 'mirrored'; readonly number: number; readonly data: string }
   | ({ readonly source: string; readonly kind: 'memory' } & MemoryRequest)
-  | ({ readonly source: string; readonly kind: 'image' } & ImageRequest);
+  | ({ readonly source: string; readonly kind: 'image' } & ImageRequest)
+  | { readonly source: string; readonly kind: 'own'; readonly path: string };
 
 interface MemoryRequest {
   readonly key: string;
@@ -58,6 +60,7 @@ export async function prepareVolumes(
 
 function prepare(id: string, request: VolumeRequest, mappings: IdMappings | undefined): Promise<string> {
   if (request.kind === 'shared') return sharedVolume(id, request.number);
+  if (request.kind === 'own') return ownVolume(id, request.path);
   if (request.kind === 'mirrored') return mirroredVolume(id, request.number, request.data);
   return request.kind === 'memory' ? memoryVolume(id, request) : imageVolume(request, mappings);
 }
@@ -177,6 +180,21 @@ async function openBelow(root: string, subPath: string): Promise<FileHandle> {
     await chmod(`/proc/self/fd/${here.fd}`, mode & 0o7777);
   }
   return here;
+}
+
+/**
+ * A directory on the pod's disk, beside the container's root file system and gone with it. It begins as the image has it:
+ * content, owners and modes. The image decides what is at `path`, so no link leads out of its root.
+ */
+async function ownVolume(id: string, path: string): Promise<string> {
+  const { rootfs, writable } = containerPaths(id);
+  const home = `${writable}/volumes`;
+  await mkdir(home, { recursive: true, mode: 0o700 });
+  const own = `${home}/${(await readdir(home)).length}`;
+  const original = await realpath(`${rootfs}/${path}`).catch(ignoreMissing(''));
+  const isThere = original.startsWith(`${rootfs}/`) && (await stat(original)).isDirectory();
+  await runTool('/usr/bin/busybox', isThere ? ['cp', '-a', original, own] : ['mkdir', own]);
+  return own;
 }
 
 /** Layers of an image, over one another; they stay mounted for the life of the VM. */

@@ -35,6 +35,8 @@ export interface UserSettings {
 
 /** Something that the guest shall make mountable under the name `source`. */
 export type GuestVolume =
+  /** a directory of the container's own, which begins as `path` of its root file system */
+  | { readonly source: string; readonly kind: 'own'; readonly path: string }
   /** `number` of the container's bind in the pod's share */
   | { readonly source: string; readonly kind: 'shared'; readonly number: number }
   /** as a shared one, which the kubelet changes as a whole: `data` is the directory with what is valid now */

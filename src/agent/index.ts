@@ -271,6 +271,7 @@ function sandboxMessage(settings: SandboxSettings) {
 
 function volumeMessage(volume: GuestVolume): Volume {
   const { source } = volume;
+  if (volume.kind === 'own') return { source, own: volume.path };
   if (volume.kind === 'shared') return { source, shared: volume.number };
   if (volume.kind === 'mirrored') return { source, mirrored: { number: volume.number, data: volume.data } };
   if (volume.kind === 'memory') {

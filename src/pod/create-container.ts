@@ -48,7 +48,7 @@ export async function createContainer(
   const seccomp = await seccompProfile(config);
   const effective = await withCdiDevices(config, context.config.cdi.spec_dirs);
   validateContainer(effective);
-  await using plan = await planMounts(context, effective);
+  await using plan = await planMounts(context, effective, image.config);
   const devices = await planDevices(context, effective);
   const spec = ociSpec({
     mounts: plan.mounts,

@@ -1,5 +1,6 @@
 import type { GuestVolume } from '../agent/contracts.ts';
-import type { Image } from '../image/contracts.ts';
+import { posix } from 'node:path';
+import type { Image, ImageConfig } from '../image/contracts.ts';
 import { CaissonError } from '../lib/errors.ts';
 import type { IdMappings, IdRange } from '../lib/user-namespace.ts';
 import type { Bind, HostPath } from '../storage/contracts.ts';
@@ -30,8 +31,15 @@ interface Part {
   readonly volume: (source: string) => GuestVolume;
 }
 
-/** Looks at every host path and image that the container's mounts name. Throws as `VolumePort.open`, or `not_found`. */
-export async function planMounts(context: PodContext, config: ContainerConfig): Promise<MountPlan> {
+/**
+ * Looks at every host path and image that the container's mounts name, and at the volumes that its image declares.
+ * Throws as `VolumePort.open`, or `not_found`.
+ */
+export async function planMounts(
+  context: PodContext,
+  config: ContainerConfig,
+  image: Pick<ImageConfig, 'volumes'>,
+): Promise<MountPlan> {
   await using undo = new AsyncDisposableStack();
   const binds: Bind[] = [];
   const images: Image[] = [];
@@ -42,6 +50,7 @@ export async function planMounts(context: PodContext, config: ContainerConfig): 
       : hostPart(mount, undo.use(await context.volumes.open(mount.host_path)), binds);
     parts.push({ ...part, destination: mount.container_path });
   }
+  parts.push(...ownParts(image.volumes, new Set(parts.map(({ destination }) => posix.resolve(destination)))));
   const held = undo.move();
   const source = (number: number): string => `caisson:volume/${number}`;
   const mounts = parts.map(({ destination, options }, number) => ({ destination, options, source: source(number) }));
@@ -54,6 +63,23 @@ export async function planMounts(context: PodContext, config: ContainerConfig): 
     [Symbol.asyncDispose]: () => held.disposeAsync(),
   };
 }
+
+/** A declared volume is writable also where the root file system is not. What is mounted there takes its place. */
+function ownParts(
+  declared: readonly string[],
+  taken: ReadonlySet<string>,
+): (Part & { readonly destination: string })[] {
+  const paths = new Set(declared.map((path) => posix.resolve('/', path)));
+  const free = [...paths].filter((path) => path !== '/' && !path.includes('\0') && !taken.has(path));
+  return free.slice(0, MAX_DECLARED).map((destination) => ({
+    destination,
+    options: ['bind', 'rw', 'nosuid', 'nodev'],
+    volume: (source) => ({ source, kind: 'own', path: destination }),
+  }));
+}
+
+/** Images are hostile. */
+const MAX_DECLARED = 100;
 
 const depth = ({ destination }: SpecMount): number => destination.split('/').filter(Boolean).length;
 

@@ -3,12 +3,28 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { Mount } from '../../proto/generated/runtime/runtime/v1/Mount.ts';
+import { busyboxImage } from '../../images/busybox.ts';
+import type { ImageSpec, TarEntry } from '../../images/layout.ts';
 import { run } from '../../src/lib/exec.ts';
 import { startTestDaemon, type TestDaemon } from '../support/daemon.ts';
 import * as pods from '../support/pods.ts';
 import { countResources, processesOf, settledResources, type Resources } from '../support/resources.ts';
 
 const skip = process.getuid?.() === 0 ? false : 'needs root';
+
+const DECLARING = 'caisson.test/declaring:latest';
+
+/** Declares volumes: one with content, one that is not there, one that is a link out of the root, and nonsense. */
+async function declaringImage(): Promise<ImageSpec> {
+  const base = await busyboxImage(DECLARING);
+  const content: TarEntry[] = [
+    { name: 'data', type: 'directory', uid: 1000, gid: 1000, mode: 0o750 },
+    { name: 'data/seed', content: 'of the image\n', uid: 1000, gid: 1000 },
+    { name: 'link', type: 'symlink', linkname: '../../../../etc' },
+  ];
+  const Volumes = { '/data': {}, '/new/': {}, '/link': {}, '/': {}, '/mounted': {} };
+  return { ...base, layers: [...base.layers, { content }], config: { ...base.config, Volumes } };
+}
 
 describe('mounts below volumes, image volumes, and volumes that outlive the daemon', { skip }, () => {
   let daemon: TestDaemon;
@@ -50,7 +66,7 @@ describe('mounts below volumes, image volumes, and volumes that outlive the daem
   const remove = (id: string) => daemon.cri.runtime.RemoveContainer({ container_id: id });
 
   before(async () => {
-    daemon = await startTestDaemon();
+    daemon = await startTestDaemon({ images: [await busyboxImage(pods.BUSYBOX), await declaringImage()] });
     home = join(daemon.dir, 'host');
     await mkdir(home);
     empty = await countResources(daemon);
@@ -139,6 +155,28 @@ describe('mounts below volumes, image volumes, and volumes that outlive the daem
     assert.deepEqual(await holders(), []);
     await unmount(path); // fails if anybody held it
     await remove(id);
+  });
+
+  it('are also what the image declares: writable, with its content, and gone with the container', async () => {
+    await mkdir(join(home, 'instead'));
+    const overrides = {
+      image: { image: DECLARING },
+      linux: { security_context: { readonly_rootfs: true } },
+      mounts: [{ container_path: '/mounted', host_path: join(home, 'instead') }],
+    };
+    const id = await pods.createAndStart(pod, 'declares', ['sleep', '100000'], overrides);
+    assert.equal(
+      await sh(id, 'stat -c %u:%g:%a /data /data/seed; cat /data/seed'),
+      '1000:1000:750\n1000:1000:644\nof the image\n',
+    );
+    await sh(id, 'echo x > /data/x; echo y > /new/y; echo z > /mounted/z; ls /link');
+    assert.equal(await readFile(join(home, 'instead/z'), 'utf8'), 'z\n');
+    await fails(id, 'touch /no', /Read-only file system/);
+    assert.equal((await pods.containerStatus(daemon, id)).mounts.length, 1);
+    const other = await pods.createAndStart(pod, 'declares-too', ['sleep', '100000'], { image: { image: DECLARING } });
+    assert.equal(await sh(other, 'ls /data /new'), '/data:\nseed\n\n/new:\n');
+    await remove(id);
+    await remove(other);
   });
 
   it('shows images, whole and in part, read-only and not to be executed', async () => {

@@ -1,0 +1,16 @@
+import { text } from 'node:stream/consumers';
+import { CaissonError } from '../../src/lib/errors.ts';
+import { startChild } from './reaper.ts';
+
+const MAX_WORDS = 500;
+
+/** Runs a program of the guest image to its end. Throws `internal` with its words when it fails. */
+export async function runTool(command: string, args: readonly string[]): Promise<void> {
+  const child = startChild(command, args, { stdio: ['ignore', 'ignore', 'pipe'] });
+  const ended = new Promise<number>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', (code) => resolve(code ?? -1));
+  });
+  const [code, words] = await Promise.all([ended, child.stderr ? text(child.stderr) : '']);
+  if (code !== 0) throw new CaissonError('internal', `${args.join(' ')}: ${words.trim().slice(-MAX_WORDS)}`);
+}
