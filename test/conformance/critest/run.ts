@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
@@ -35,12 +35,14 @@ export async function runCritest(options: CritestOptions): Promise<void> {
   const log = createWriteStream(join(options.outputDirectory, 'output.log'));
   const child = spawn(join(options.binaries, 'critest'), critestArguments(options), {
     stdio: ['ignore', 'pipe', 'pipe'],
+    // with several processes critest leaves its place to ginkgo, and a signal to critest alone would not reach that
+    detached: true,
     env: { ...process.env, PATH: `${options.binaries}:${process.env['PATH']}`, TMPDIR: options.temporaryDirectory },
   });
   const closed = once(child, 'close');
   const end = (): void => {
-    child.kill('SIGINT');
-    setTimeout(() => child.kill('SIGKILL'), END_GRACE_MS).unref();
+    signalGroup(child, 'SIGINT');
+    setTimeout(() => signalGroup(child, 'SIGKILL'), END_GRACE_MS).unref();
   };
   const guard = setTimeout(end, SILENCE_MS);
   options.signal.addEventListener('abort', end, { once: true });
@@ -57,6 +59,14 @@ export async function runCritest(options: CritestOptions): Promise<void> {
     clearTimeout(guard);
     options.signal.removeEventListener('abort', end);
     log.end();
+  }
+}
+
+function signalGroup({ pid }: ChildProcess, signal: NodeJS.Signals): void {
+  try {
+    if (pid !== undefined) process.kill(-pid, signal);
+  } catch {
+    // all of it has ended
   }
 }
 
