@@ -224,7 +224,13 @@ interface Seen {
 
 /** Fields that count only where others are not set. */
 const others: { readonly pod: WirePod; readonly container: WireContainer }[] = [
-  { pod, container: { ...container, linux: { resources, security_context: { run_as_username: 'me' } } } },
+  {
+    pod,
+    container: {
+      ...container,
+      linux: { resources, security_context: { run_as_username: 'me', apparmor: { profile_type: 'RuntimeDefault' } } },
+    },
+  },
   {
     pod,
     container: { ...container, linux: { security_context: { namespace_options: { pid: 'POD', target_id: 'x' } } } },
