@@ -1,6 +1,6 @@
 /**
  * Caisson beside containerd with runc, on this machine: `npm run bench -- [--quick] [--streaming] [--pairs N] [--pods N]
- * [--json FILE]`.
+ * [--mib N] [--json FILE]`.
  * Both are started for it and gone afterwards, as is everything they made, also after Ctrl-C.
  */
 import { writeFile } from 'node:fs/promises';
@@ -21,7 +21,7 @@ import { measureStreaming } from './streaming.ts';
 import { streamLines, streamReport, type StreamResults } from './stream-report.ts';
 import { makeReport, reportLines, type PairSet, type Results } from './report.ts';
 
-const USAGE = 'usage: npm run bench -- [--quick] [--streaming] [--pairs N] [--pods N] [--json FILE]';
+const USAGE = 'usage: npm run bench -- [--quick] [--streaming] [--pairs N] [--pods N] [--mib N] [--json FILE]';
 
 const interrupted = new AbortController();
 // for good: what starts programs (execa) ends this process at a signal that nobody listens to
@@ -69,6 +69,7 @@ function readArguments(): {
         streaming: { type: 'boolean', default: false },
         pairs: { type: 'string' },
         pods: { type: 'string' },
+        mib: { type: 'string' },
         json: { type: 'string' },
       },
     });

@@ -34,6 +34,8 @@ export interface PlanOverrides {
   readonly pods?: string | undefined;
   /** of one pod at a time; no more of many at once */
   readonly pairs?: string | undefined;
+  /** of each bulk stream */
+  readonly mib?: string | undefined;
 }
 
 /** Throws `invalid_argument` when an override is not a number. */
@@ -46,6 +48,7 @@ export function planOf(quick: boolean, overrides: PlanOverrides): Plan {
     serial: { ...plan.serial, pairs },
     parallel: { ...plan.parallel, pairs: Math.min(pairs, plan.parallel.pairs) },
     idle: { ...plan.idle, pods },
+    streams: { ...plan.streams, mib: numberOf('--mib', overrides.mib, plan.streams.mib) },
   };
 }
 
