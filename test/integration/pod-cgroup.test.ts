@@ -72,11 +72,12 @@ describe('the cgroup of a pod on the host', { skip }, () => {
 
   it('may be named as a slice of systemd', async () => {
     const word = own.slice(1).replaceAll('-', '');
+    await using undo = new AsyncDisposableStack();
+    undo.defer(() => removeCgroup(hierarchies, `/${word}.slice`));
     const pod = await pods.runPod(daemon, 'sliced', inParent(`${word}-pod1.slice`));
+    undo.defer(async () => void (await remove(pod)));
     const slice = `/${word}.slice/${word}-pod1.slice`;
     assert.deepEqual(await cgroupsOfProcesses(daemon), [`${slice}/caisson-${pod.id}`]);
-    await remove(pod);
-    await removeCgroup(hierarchies, `/${word}.slice`);
   });
 
   it('is elsewhere when its parent would have the VM killed for want of memory', async () => {
