@@ -1,15 +1,17 @@
+import { writeFileSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
 import type { ConfigureSandboxRequest__Output } from '../../proto/generated/agent/caisson/agent/v1/ConfigureSandboxRequest.ts';
 import type { PrepareSandboxRequest__Output } from '../../proto/generated/agent/caisson/agent/v1/PrepareSandboxRequest.ts';
 import type { Interface__Output } from '../../proto/generated/agent/caisson/agent/v1/Interface.ts';
 import { readFile } from 'node:fs/promises';
-import { runCommand } from './command.ts';
 import { prepareContainerRoot } from './containers.ts';
 import { findDisk } from './disks.ts';
+import { ip, keepIpWaiting } from './ip.ts';
 import { setClock } from './clock.ts';
 import { mount, mountFlags, setHostname } from './native.ts';
 import { paths } from './paths.ts';
+import { writeSmall } from './small-files.ts';
 
 let prepared = false;
 let configured = false;
@@ -24,15 +26,17 @@ export async function prepareSandbox(request: PrepareSandboxRequest__Output): Pr
   await mkdir(paths.shm, { recursive: true });
   // a container that only rehearses has them, too
   const files = [paths.resolvConf, paths.hosts, paths.hostname].map((path) => writeFile(path, '', { mode: 0o644 }));
-  await Promise.all([...files, mountScratch(request.scratch_serial), prepareContainerRoot(), prepareCgroups()]);
+  const mounts = [mountScratch(request.scratch_serial), mountMqueue()];
+  await Promise.all([...files, ...mounts, prepareContainerRoot(), prepareCgroups()]);
+  keepIpWaiting();
 }
 
 /** Leaves the interface as it was: down, without addresses, routes and neighbours. */
 export async function rehearseNetwork(config: Interface__Output | null): Promise<void> {
   if (configured) throw new CaissonError('failed_precondition', 'this VM is a pod already');
   await configureNetwork(config);
-  const back = ['neigh flush dev eth0 nud permanent', 'addr flush dev eth0', 'link set dev eth0 down'];
-  await runCommand('/usr/sbin/ip', ['-batch', '-'], `${back.join('\n')}\n`);
+  await ip(['neigh flush dev eth0 nud permanent', 'addr flush dev eth0', 'link set dev eth0 down']);
+  keepIpWaiting();
 }
 
 /** Makes the prepared VM this pod's. What fails is named in the error; the host then throws the VM away. */
@@ -41,16 +45,14 @@ export async function configureSandbox(request: ConfigureSandboxRequest__Output)
   if (configured) throw new CaissonError('failed_precondition', 'this VM has been configured before');
   configured = true;
   setClock(BigInt(request.time_ns));
-  if (request.entropy.length > 0) await writeFile('/dev/urandom', request.entropy);
+  if (request.entropy.length > 0) writeFileSync('/dev/urandom', request.entropy);
   if (request.hostname !== '') setHostname(request.hostname);
   mountShm(request.shm_size_bytes);
-  await mountMqueue();
-  await Promise.all([
-    configureNetwork(request.interface),
-    writeFile(paths.resolvConf, request.resolv_conf, { mode: 0o644 }),
-    writeFile(paths.hosts, request.hosts, { mode: 0o644 }),
-    writeFile(paths.hostname, `${request.hostname}\n`, { mode: 0o644 }),
-  ]);
+  const networkReady = configureNetwork(request.interface);
+  writeSmall(paths.resolvConf, request.resolv_conf, 0o644);
+  writeSmall(paths.hosts, request.hosts, 0o644);
+  writeSmall(paths.hostname, `${request.hostname}\n`, 0o644);
+  await networkReady;
   // after the network, whose sysctls it may set
   for (const [name, value] of Object.entries(request.sysctls)) await setSysctl(name, value);
 }
@@ -62,13 +64,13 @@ async function configureNetwork(config: Interface__Output | null): Promise<void>
     commands.push(`link set dev ${device} address ${config.mac}`, `link set dev ${device} mtu ${config.mtu} up`);
     for (const address of config.addresses)
       commands.push(`addr add ${address} dev ${device}${address.includes(':') ? ' nodad' : ''}`);
-    for (const { ip, mac } of config.neighbours)
-      commands.push(`neigh replace ${ip} lladdr ${mac} dev ${device} nud permanent`);
+    for (const { ip: address, mac } of config.neighbours)
+      commands.push(`neigh replace ${address} lladdr ${mac} dev ${device} nud permanent`);
     for (const route of config.routes) commands.push(routeCommand(route, device));
     if (config.name !== device)
       commands.push(`link set dev ${device} down`, `link set dev ${device} name ${config.name}`);
   }
-  await runCommand('/usr/sbin/ip', ['-batch', '-'], `${commands.join('\n')}\n`);
+  await ip(commands);
 }
 
 /** In a batch the addresses alone say which family is meant. */

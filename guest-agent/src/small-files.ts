@@ -5,8 +5,8 @@
 import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
 import { isErrno } from '../../src/lib/errors.ts';
 
-export function writeSmall(path: string, text: string): void {
-  writeFileSync(path, text, { mode: 0o600 });
+export function writeSmall(path: string, text: string, mode = 0o600): void {
+  writeFileSync(path, text, { mode });
 }
 
 /** Empty when there is none. */
