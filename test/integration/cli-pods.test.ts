@@ -59,8 +59,9 @@ describe('bin/caisson and pods', { skip }, () => {
     child.stdin.write('until stty size | grep "30 77"; do sleep 0.1; done\r');
     await printed(/30 77\r\n/);
     // not this process, but what runs in the container is interrupted
-    child.stdin.write('sleep 1000\r');
-    await printed(/sleep 1000\r\n/);
+    // while the shell edits a line, ctrl-C is a character like any other
+    child.stdin.write('echo begun; sleep 1000\r');
+    await printed(/\nbegun\r\n/);
     child.stdin.write('\u0003');
     child.stdin.write('echo "interrupted $?"; exit 5\r');
     const { code, stdout } = await ended;

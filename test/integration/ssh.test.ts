@@ -126,6 +126,7 @@ describe('ssh into containers', { skip, timeout: 600_000 }, () => {
     assert.equal((await answer).signal, 'SIGKILL');
     assert.match((await run(client, 'true')).stderr, /nothing of the name "brief.web.default" runs/);
     client.end();
+    await daemon.cri.runtime.RemoveContainer({ container_id: id });
     const other = await enter('box.web.default');
     assert.equal((await run(other, 'true')).code, 0);
     other.end();
