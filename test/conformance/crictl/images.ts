@@ -16,7 +16,7 @@ export async function aboutTheDaemon({ steps, crictl }: World): Promise<void> {
     const ready = status.conditions.filter((condition) => condition.status).map(({ type }) => type);
     deepStrictEqual(ready.toSorted(), ['NetworkReady', 'RuntimeReady']);
     ok(info, 'no verbose information');
-    deepStrictEqual(runtimeHandlers?.map(({ name = '' }) => name).toSorted(), ['', 'caisson']);
+    deepStrictEqual(runtimeHandlers?.map(({ name = '' }) => name).toSorted(), ['', 'caisson', 'caisson-dense']);
   });
   await steps.check('info as a go-template, quiet', async () => {
     const template = '{{range .status.conditions}}{{.type}} {{end}}';
