@@ -181,7 +181,7 @@ async function startShell(
   return { ...prepared, network };
 }
 
-/** From now on its parts are undone with the pod; it may use the processors as any other. */
+/** From now on its parts are undone with the pod; it may use the processors like every other one. */
 function ownSpare(context: PodContext, { identity, vm, agent }: Shell, undo: AsyncDisposableStack): void {
   const { id } = identity;
   undo.defer(() => context.network.teardown(id));
