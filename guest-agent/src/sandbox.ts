@@ -48,11 +48,10 @@ export async function configureSandbox(request: ConfigureSandboxRequest__Output)
   if (request.entropy.length > 0) writeFileSync('/dev/urandom', request.entropy);
   if (request.hostname !== '') setHostname(request.hostname);
   mountShm(request.shm_size_bytes);
-  const networkReady = configureNetwork(request.interface);
   writeSmall(paths.resolvConf, request.resolv_conf, 0o644);
   writeSmall(paths.hosts, request.hosts, 0o644);
   writeSmall(paths.hostname, `${request.hostname}\n`, 0o644);
-  await networkReady;
+  await configureNetwork(request.interface);
   // after the network, whose sysctls it may set
   for (const [name, value] of Object.entries(request.sysctls)) await setSysctl(name, value);
 }
