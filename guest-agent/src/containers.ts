@@ -1,5 +1,6 @@
 import { readFile, mkdir } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
+import { loadAppArmorPolicy, requireAppArmorProfile, type AppArmorPolicy } from './apparmor.ts';
 import { withBlockDevices, type BlockDeviceRequest } from './block-devices.ts';
 import { cgroupCounters, cgroupProcesses, killCgroup, setFrozen } from './cgroup.ts';
 import { crunDelete, crunUpdate, launch, type ProcessStreams } from './crun.ts';
@@ -76,6 +77,7 @@ export interface CreateRequest {
   readonly volumes: readonly VolumeRequest[];
   readonly stdinOnce: boolean;
   readonly blockDevices: readonly BlockDeviceRequest[];
+  readonly appArmor: AppArmorPolicy | undefined;
 }
 
 export async function createContainer(request: CreateRequest): Promise<ResolvedUser> {
@@ -85,6 +87,8 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
   if (containers.has(id)) throw new CaissonError('already_exists', `container ${id} exists`);
   try {
     const asked = parseSpec(request.ociSpec);
+    if (request.appArmor) await loadAppArmorPolicy(request.appArmor);
+    requireAppArmorProfile(asked.process.apparmorProfile);
     const rootfs = await mountRootfs(id, request.layerSerials, mappingsOf(asked));
     const user = await resolveUser(rootfs, request.user);
     const sources = await prepareVolumes(id, request.volumes, mappingsOf(asked));

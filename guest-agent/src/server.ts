@@ -8,9 +8,11 @@ import { loadSync } from '@grpc/proto-loader';
 import type { ProtoGrpcType } from '../../proto/generated/agent/agent.ts';
 import type { AgentHandlers } from '../../proto/generated/agent/caisson/agent/v1/Agent.ts';
 import type { ContainerInfo } from '../../proto/generated/agent/caisson/agent/v1/ContainerInfo.ts';
+import type { AppArmorPolicy__Output } from '../../proto/generated/agent/caisson/agent/v1/AppArmorPolicy.ts';
 import type { Exit } from '../../proto/generated/agent/caisson/agent/v1/Exit.ts';
 import type { Volume__Output } from '../../proto/generated/agent/caisson/agent/v1/Volume.ts';
 import { CaissonError } from '../../src/lib/errors.ts';
+import type { AppArmorPolicy } from './apparmor.ts';
 import { attach } from './attach.ts';
 import * as containers from './containers.ts';
 import { execStream } from './exec-stream.ts';
@@ -92,6 +94,7 @@ const handlers: AgentHandlers = {
       volumes: request.volumes.map(volumeRequest),
       stdinOnce: request.stdin_once,
       blockDevices: request.block_devices,
+      appArmor: appArmorPolicy(request.apparmor),
     });
     return { user: { uid: resolved.uid, gid: resolved.gid, supplemental_groups: [...resolved.supplementalGroups] } };
   }),
@@ -192,6 +195,11 @@ const handlers: AgentHandlers = {
     await portForward(start.port, call);
   }),
 };
+
+function appArmorPolicy(policy: AppArmorPolicy__Output | null): AppArmorPolicy | undefined {
+  const data = policy?.compiled ?? policy?.source;
+  return data && { isCompiled: policy?.kind === 'compiled', data };
+}
 
 function volumeRequest({ source, kind, shared, image, memory, mirrored, own }: Volume__Output): VolumeRequest {
   if (kind === 'mirrored' && mirrored) return { source, kind, ...mirrored };

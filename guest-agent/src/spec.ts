@@ -31,6 +31,7 @@ export interface OciProcess {
   readonly args: readonly string[];
   readonly env: readonly string[];
   readonly user?: { readonly uid: number; readonly gid: number; readonly additionalGids?: readonly number[] };
+  readonly apparmorProfile?: string;
   readonly capabilities?: { readonly effective?: readonly string[] };
   readonly [key: string]: unknown;
 }

@@ -73,6 +73,7 @@ async function assemble(work: string, programs: Programs, inputs: string, progre
   const kernelRelease = await makeBootFiles(root, join(work, 'out'));
   progress('installing the agent and making the EROFS root');
   await installAgent(root, programs);
+  await compileAppArmorDefault(root);
   await run('mkfs.erofs', ['--quiet', '-T0', '--all-root', '-Enoinline_data', join(work, 'out/root.erofs'), root]);
   const node = (await run(nodeBinary, ['--version'])).stdout.trim();
   return { inputs, kernelRelease, packages: versions, node };
@@ -122,6 +123,23 @@ async function installAgent(root: string, { agent, sftp }: Programs): Promise<vo
     await mkdir(join(root, path), { recursive: true });
   await writeFile(join(root, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
   await writeFile(join(root, 'etc/group'), 'root:x:0:\n');
+}
+
+/** By the image's own parser, for what the kernel of its release can do: the kernel that runs here is another. */
+async function compileAppArmorDefault(root: string): Promise<void> {
+  const source = '/tmp/apparmor-default';
+  await copyFile(join(here, 'apparmor-default'), join(root, source));
+  const features = ['--features-file', '/usr/share/apparmor-features/features'];
+  const onlyCompile = [
+    '--skip-kernel-load',
+    '--skip-cache',
+    '--quiet',
+    ...features,
+    '--ofile',
+    guestPaths.apparmorDefault,
+  ];
+  await run('chroot', [root, '/usr/sbin/apparmor_parser', ...onlyCompile, source]);
+  await rm(join(root, source));
 }
 
 async function hashInputs({ agent, sftp }: Programs): Promise<string> {

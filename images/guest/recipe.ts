@@ -2,6 +2,7 @@
 
 /** Debian packages of the root file system, extracted without running their scripts. */
 export const packages = [
+  'apparmor', // compiles profiles that the node has as text
   'busybox-static',
   'crun',
   'e2fsprogs',
@@ -48,4 +49,6 @@ export const guestPaths = {
   /** started by the agent for each SFTP session */
   sftp: '/usr/lib/caisson/sftp.cjs',
   init: '/sbin/init',
+  /** compiled */
+  apparmorDefault: '/usr/lib/caisson/apparmor-default',
 } as const;

@@ -69,6 +69,13 @@ export interface GuestBlockDevice {
   readonly permissions: string;
 }
 
+/** For the guest's kernel. */
+export interface GuestAppArmorPolicy {
+  /** text for apparmor_parser, or what that gives the kernel */
+  readonly kind: 'source' | 'compiled';
+  readonly data: Buffer;
+}
+
 export interface ContainerSettings {
   readonly id: string;
   /** bottom first */
@@ -77,6 +84,8 @@ export interface ContainerSettings {
   readonly ociSpec: object;
   readonly volumes: readonly GuestVolume[];
   readonly blockDevices: readonly GuestBlockDevice[];
+  /** undefined: the guest has the profile that the spec names */
+  readonly appArmor?: GuestAppArmorPolicy | undefined;
   readonly user: UserSettings;
   readonly stdin: boolean;
   readonly stdinOnce: boolean;

@@ -106,6 +106,7 @@ export function connectAgent(socketPath: string): AgentClient {
         volumes: settings.volumes.map(volumeMessage),
         stdin_once: settings.stdinOnce,
         block_devices: [...settings.blockDevices],
+        ...(settings.appArmor && { apparmor: { [settings.appArmor.kind]: settings.appArmor.data } }),
       };
       const { user: resolved } = await unary<CreateContainerResponse__Output>(
         'CreateContainer',

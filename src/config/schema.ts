@@ -85,6 +85,17 @@ export const configSchema = z.strictObject({
         .describe('specifications of the Container Device Interface; later ones take precedence'),
     })
     .prefault({}),
+  apparmor: z
+    .strictObject({
+      profile_dir: z
+        .string()
+        .startsWith('/')
+        .default('/etc/apparmor.d')
+        .describe(
+          'profiles that pods name, where the kernel of the node has no AppArmor; elsewhere those it has loaded',
+        ),
+    })
+    .prefault({}),
   image: z
     .strictObject({
       signature_policy: optionalPath.describe('policy.json of signatures; /etc/containers/policy.json if empty'),

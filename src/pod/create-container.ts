@@ -10,6 +10,7 @@ import { requireLive } from './live.ts';
 import { attachLayers, holdImages, layerSerial } from './layers.ts';
 import type { ContainerConfig, NamespaceOption, PodSandboxConfig } from './contracts.ts';
 import { withCdiDevices } from './cdi/index.ts';
+import { appArmorProfile } from './apparmor/index.ts';
 import { planDevices } from './devices.ts';
 import { planMounts } from './mounts.ts';
 import { containerName } from './names.ts';
@@ -46,6 +47,7 @@ export async function createContainer(
   checkSameUserNamespace(userNamespace(sandbox.namespaceOptions), userNamespace(namespaces));
   checkTarget(context, sandboxId, namespaces);
   const seccomp = await seccompProfile(config);
+  const appArmor = await appArmorProfile(config, context.config.apparmor);
   const effective = await withCdiDevices(config, context.config.cdi.spec_dirs);
   validateContainer(effective);
   await using plan = await planMounts(context, effective, image.config);
@@ -53,6 +55,7 @@ export async function createContainer(
   const spec = ociSpec({
     mounts: plan.mounts,
     seccomp,
+    appArmor: appArmor?.name,
     devices: devices.characters,
     userNamespace: userNamespace(sandbox.namespaceOptions),
     containerId: id,
@@ -81,6 +84,7 @@ export async function createContainer(
     ociSpec: spec,
     volumes: plan.volumes,
     blockDevices: devices.blocks.map(({ disk: { serial }, path, permissions }) => ({ serial, path, permissions })),
+    appArmor: appArmor?.policy,
     user: userSettings(effective, image),
     stdin: config.stdin,
     stdinOnce: config.stdin_once,

@@ -41,6 +41,8 @@ export interface OciSpecInput {
   readonly mounts: readonly SpecMount[];
   /** undefined: every system call is allowed */
   readonly seccomp?: SeccompProfile | undefined;
+  /** a profile that the guest's kernel knows; undefined: unconfined */
+  readonly appArmor?: string | undefined;
   /** character devices besides those of every container */
   readonly devices: readonly SpecDevice[];
   /** the pod's */
@@ -70,6 +72,7 @@ export function ociSpec(input: OciSpecInput): object {
       cwd: config.working_dir || image.workingDir || '/',
       env: environment(config, image, input.sandboxConfig.hostname),
       noNewPrivileges: security?.no_new_privs ?? false,
+      apparmorProfile: input.appArmor,
       capabilities: capabilitySets(security?.capabilities ?? null, privileged),
       oomScoreAdj: clampOomScore(resources?.oom_score_adj),
       rlimits: [{ type: 'RLIMIT_NOFILE', soft: OPEN_FILES, hard: OPEN_FILES }],

@@ -1,6 +1,7 @@
 import { newId } from '../lib/ids.ts';
 import { traced } from '../lib/trace.ts';
 import type { GuestInterface } from '../network/contracts.ts';
+import { RUNTIME_DEFAULT } from './apparmor/index.ts';
 import { ociSpec } from './oci-spec.ts';
 import type { PreparedVm } from './shell.ts';
 
@@ -34,6 +35,7 @@ export async function rehearse({ agent }: PreparedVm, signal: AbortSignal): Prom
     image: { user: '', env: [], entrypoint: [], cmd: [], workingDir: '', volumes: [], stopSignal: '', labels: {} },
     mounts: [],
     devices: [],
+    appArmor: RUNTIME_DEFAULT,
   });
   const user = { user: '', gid: undefined, supplementalGroups: [], strictGroups: false };
   // without layers: of the VM's own root

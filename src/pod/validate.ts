@@ -112,23 +112,9 @@ export function validateContainer(config: ContainerConfig): asserts config is Va
   for (const device of config.devices) validateDevice(device);
   const security = config.linux?.security_context;
   refuseHostNamespaces(security?.namespace_options);
-  refuseAppArmorProfile(config);
   if (security?.run_as_group && !security.run_as_user && security.run_as_username === '') {
     refuse('config.linux.security_context.run_as_group', 'needs run_as_user or run_as_username');
   }
-}
-
-/** Better no container than one that only seems to be confined. */
-function refuseAppArmorProfile({ linux }: ContainerConfig): void {
-  const { apparmor, apparmor_profile: older = '' } = linux?.security_context ?? {};
-  const { profile_type: type, localhost_ref: name = '' } = apparmor ?? {};
-  const profile = type === undefined ? older : type === 'Localhost' ? name || 'Localhost' : '';
-  if (['', 'runtime/default', 'unconfined'].includes(profile)) return;
-  throw new CaissonError(
-    'failed_precondition',
-    `config.linux.security_context.apparmor: ${quoted(profile)} is a profile of the node, which the VM's kernel does not have`,
-    { hint: 'use seccomp, or RuntimeDefault' },
-  );
 }
 
 function validateMount(mount: CriMount): void {

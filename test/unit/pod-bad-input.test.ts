@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { ProtoGrpcType } from '../../proto/generated/runtime/api.ts';
 import type { ContainerConfig as WireContainer } from '../../proto/generated/runtime/runtime/v1/ContainerConfig.ts';
-import type { LinuxContainerSecurityContext } from '../../proto/generated/runtime/runtime/v1/LinuxContainerSecurityContext.ts';
 import type { LinuxContainerResources as WireResources } from '../../proto/generated/runtime/runtime/v1/LinuxContainerResources.ts';
 import type { Mount } from '../../proto/generated/runtime/runtime/v1/Mount.ts';
 import type { PodSandboxConfig as WirePod } from '../../proto/generated/runtime/runtime/v1/PodSandboxConfig.ts';
@@ -111,27 +110,6 @@ describe('a container is refused', () => {
   for (const [what, fields, message] of refused)
     it(`for ${what}`, () =>
       assert.throws(() => validateContainer(container(fields)), { code: 'invalid_argument', message }));
-
-  it('for an AppArmor profile by name, not for the runtime’s own or none', () => {
-    const apparmor = (profile: LinuxContainerSecurityContext) => container({ linux: { security_context: profile } });
-    const named: LinuxContainerSecurityContext[] = [
-      { apparmor: { profile_type: 'Localhost', localhost_ref: 'strict' } },
-      { apparmor_profile: 'localhost/strict' },
-    ];
-    for (const profile of named)
-      assert.throws(() => validateContainer(apparmor(profile)), {
-        code: 'failed_precondition',
-        message: /apparmor.*strict/,
-      });
-    const others: LinuxContainerSecurityContext[] = [
-      { apparmor: { profile_type: 'RuntimeDefault' } },
-      { apparmor: { profile_type: 'Unconfined' } },
-      { apparmor_profile: 'runtime/default' },
-      // the older field does not count beside the newer
-      { apparmor: { profile_type: 'RuntimeDefault' }, apparmor_profile: 'localhost/strict' },
-    ];
-    for (const profile of others) validateContainer(apparmor(profile));
-  });
 
   it('not for a value with line breaks, as a certificate has them', () =>
     validateContainer(container(env('A', 'x\ny'))));

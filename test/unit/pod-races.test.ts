@@ -41,7 +41,7 @@ function contextWith(agent: Partial<AgentClient>): { readonly context: PodContex
   const logged: LogLine[] = [];
   const unstored = (_id: string, error: unknown): never => assert.fail(String(error));
   const context = makeContext({
-    config: useless<Config>('config', { cdi: { spec_dirs: [] } }),
+    config: useless<Config>('config', { cdi: { spec_dirs: [] }, apparmor: { profile_dir: '/etc/apparmor.d' } }),
     log: recordingLog(logged),
     images: fakeImages({ find: () => image('', { layers: [] }), hold: () => ({ [Symbol.dispose]: () => undefined }) }),
     network: useless('network'),
