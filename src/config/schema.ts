@@ -87,12 +87,12 @@ export const configSchema = z.strictObject({
     .prefault({}),
   apparmor: z
     .strictObject({
-      profile_dir: z
-        .string()
-        .startsWith('/')
-        .default('/etc/apparmor.d')
+      profile_dir: z.string().startsWith('/').default('/etc/apparmor.d').describe('files with profiles that pods name'),
+      profiles: z
+        .enum(['auto', 'kernel', 'files'])
+        .default('auto')
         .describe(
-          'profiles that pods name, where the kernel of the node has no AppArmor; elsewhere those it has loaded',
+          "kernel: those that the node's has loaded; files: those of profile_dir; auto: kernel if it has AppArmor",
         ),
     })
     .prefault({}),

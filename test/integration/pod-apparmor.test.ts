@@ -45,7 +45,7 @@ describe('AppArmor', { skip }, () => {
     await writeFile(join(directory, 'tests'), PROFILES);
     await writeFile(join(directory, 'wrong'), 'profile wrong {\n  no such rule,\n}\n');
     await writeFile(join(directory, 'elsewhere'), 'profile outer {\n  profile inner {\n  }\n}\n');
-    daemon = await startTestDaemon({ config: { apparmor: { profile_dir: directory } } });
+    daemon = await startTestDaemon({ config: { apparmor: { profile_dir: directory, profiles: 'files' } } });
     pod = await pods.runPod(daemon, 'confined');
   });
   after(async () => {

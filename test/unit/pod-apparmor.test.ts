@@ -41,8 +41,8 @@ describe('which AppArmor profile a container asks for', () => {
 describe("an AppArmor profile of the node's", () => {
   let dir: string;
   const here = (name: string): string => join(dir, name);
-  const profile = (name: string, securityFs: string) =>
-    appArmorProfile(config({ apparmor: local(name) }), { profile_dir: here('profiles') }, here(securityFs));
+  const profile = (name: string, securityFs: string, profiles: 'auto' | 'kernel' | 'files' = 'auto') =>
+    appArmorProfile(config({ apparmor: local(name) }), { profile_dir: here('profiles'), profiles }, here(securityFs));
 
   before(async () => {
     dir = await mkdtemp(join(tmpdir(), 'caisson-apparmor-'));
@@ -99,9 +99,18 @@ describe("an AppArmor profile of the node's", () => {
       });
   });
 
+  it('is looked for where the configuration says', async () => {
+    assert.equal((await profile('web', 'fs', 'files'))?.policy?.kind, 'source');
+    assert.equal((await profile('web', 'fs', 'kernel'))?.policy?.kind, 'compiled');
+    await assert.rejects(profile('web', 'none', 'kernel'), { code: 'invalid_argument', message: /is not loaded/ });
+  });
+
   it('is not looked for when the default is asked for, which every guest has', async () => {
-    const asked = await appArmorProfile(config({}), { profile_dir: here('none') }, here('none'));
+    const asked = await appArmorProfile(config({}), { profile_dir: here('none'), profiles: 'auto' }, here('none'));
     assert.deepEqual(asked, { name: RUNTIME_DEFAULT, policy: undefined });
-    assert.equal(await appArmorProfile(config({ privileged: true }), { profile_dir: '/none' }, '/none'), undefined);
+    assert.equal(
+      await appArmorProfile(config({ privileged: true }), { profile_dir: '/none', profiles: 'auto' }, '/none'),
+      undefined,
+    );
   });
 });

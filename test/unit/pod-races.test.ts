@@ -41,7 +41,10 @@ function contextWith(agent: Partial<AgentClient>): { readonly context: PodContex
   const logged: LogLine[] = [];
   const unstored = (_id: string, error: unknown): never => assert.fail(String(error));
   const context = makeContext({
-    config: useless<Config>('config', { cdi: { spec_dirs: [] }, apparmor: { profile_dir: '/etc/apparmor.d' } }),
+    config: useless<Config>('config', {
+      cdi: { spec_dirs: [] },
+      apparmor: { profile_dir: '/etc/apparmor.d', profiles: 'auto' },
+    }),
     log: recordingLog(logged),
     images: fakeImages({ find: () => image('', { layers: [] }), hold: () => ({ [Symbol.dispose]: () => undefined }) }),
     network: useless('network'),

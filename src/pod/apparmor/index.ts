@@ -24,11 +24,11 @@ const SECURITY_FS = '/sys/kernel/security/apparmor';
 
 /**
  * The profile that a container asks for; undefined when it is to run without one. One of the node's is what the node's
- * kernel has loaded, or, where that has no AppArmor, a file of `profile_dir`. Throws `invalid_argument` when there is none.
+ * kernel has loaded, or, where that has no AppArmor, a file's. Throws `invalid_argument` when there is none.
  */
 export async function appArmorProfile(
   config: ContainerConfig,
-  { profile_dir: directory }: Config['apparmor'],
+  { profile_dir: directory, profiles }: Config['apparmor'],
   securityFs = SECURITY_FS,
 ): Promise<AppArmorProfile | undefined> {
   const asked = askedProfile(config);
@@ -36,14 +36,13 @@ export async function appArmorProfile(
   if (asked.kind === 'runtime-default') return { name: RUNTIME_DEFAULT, policy: undefined };
   const { name } = asked;
   if (name === '' || /[\n\0]/.test(name)) throw invalid(name, 'is not the name of a profile');
-  const compiled = await loadedPolicy(name, securityFs);
-  if (compiled === 'no AppArmor') {
-    const source = await sourceOf(name, directory);
-    if (!source) throw invalid(name, `is in no file of ${directory}, and the node's kernel has no AppArmor`);
-    return { name, policy: { kind: 'source', data: source } };
-  }
-  if (compiled === 'unknown') throw invalid(name, "is not loaded in the node's kernel");
-  return { name, policy: { kind: 'compiled', data: compiled } };
+  const compiled = profiles === 'files' ? 'no AppArmor' : await loadedPolicy(name, securityFs);
+  if (compiled === 'unknown' || (compiled === 'no AppArmor' && profiles === 'kernel'))
+    throw invalid(name, "is not loaded in the node's kernel");
+  if (compiled !== 'no AppArmor') return { name, policy: { kind: 'compiled', data: compiled } };
+  const source = await sourceOf(name, directory);
+  if (source) return { name, policy: { kind: 'source', data: source } };
+  throw invalid(name, `is in no file of ${directory}${profiles === 'auto' ? ', and the node has no AppArmor' : ''}`);
 }
 
 const invalid = (name: string, why: string): CaissonError =>
