@@ -123,7 +123,8 @@ async function crun(args: readonly string[], stdio: ('ignore' | number)[], logFi
 
 /**
  * crun's own words: `<time> error: executable file `x` not found in $PATH: No such file or directory`, or ``the path
- * `x` exists but it is not executable: Operation not permitted``, or ``exec `x`: Exec format error``.
+ * `x` exists but it is not executable: Operation not permitted``, ``exec `x`: Exec format error``, ``chdir to `x`: Not
+ * a directory``.
  */
 function crunError(log: string, code: number): CaissonError {
   const lines = log
@@ -131,6 +132,9 @@ function crunError(log: string, code: number): CaissonError {
     .split('\n')
     .map((line) => line.replace(/^\S+Z?:? *(?=\S)/, (prefix) => (/^\d{4}-/.test(prefix) ? '' : prefix)));
   const words = lines.at(-1)?.trim() || `exit code ${code}`;
+  const directory = /^chdir to `(.*)`: (.*)$/.exec(words);
+  if (directory)
+    return new CaissonError('invalid_argument', `working_dir ${JSON.stringify(directory[1])}: ${directory[2]}`);
   if (/exec|the path |cannot find/i.test(words)) {
     if (/not executable|not a regular file|Permission denied|Exec format error|Is a directory/i.test(words)) {
       return new CaissonError('permission_denied', words);

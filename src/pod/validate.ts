@@ -47,6 +47,7 @@ export function validateSandbox(
   refuseHostNamespaces(config.linux?.security_context?.namespace_options);
   userNamespace(config.linux?.security_context?.namespace_options);
   for (const mapping of config.port_mappings) validatePort(mapping);
+  refuseSamePorts(config.port_mappings);
   for (const field of ['memory_limit_in_bytes', 'cpu_shares', 'cpu_period'] as const) {
     const limit = config.linux?.resources?.[field] ?? '0';
     if (Number(limit) < 0) refuse(`config.linux.resources.${field}`, `${limit} is negative`);
@@ -91,6 +92,15 @@ function validatePort(mapping: PodSandboxConfig['port_mappings'][number]): void 
   if (container < 0 || container > 65535) refuse('config.port_mappings.container_port', `${container} is not a port`);
   if (host < 0 || host > 65535) refuse('config.port_mappings.host_port', `${host} is not a port`);
   if (ip !== '' && isIP(ip) === 0) refuse('config.port_mappings.host_ip', `${JSON.stringify(ip)} is not an IP address`);
+}
+
+function refuseSamePorts(mappings: PodSandboxConfig['port_mappings']): void {
+  const taken = new Set<string>();
+  for (const { protocol, host_ip: ip, host_port: port } of mappings) {
+    const name = `${protocol} ${ip === '' ? '' : `${ip} `}${port}`;
+    if (port > 0 && taken.has(name)) refuse('config.port_mappings.host_port', `${name} is asked for twice`);
+    taken.add(name);
+  }
 }
 
 /** As validateSandbox, for a container; what the image and the guest decide is checked by them. */

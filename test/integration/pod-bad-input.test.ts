@@ -139,6 +139,13 @@ describe('requests that cannot be met', { skip }, () => {
     }
     assert.deepEqual((await runtime().ListContainers()).containers, []);
 
+    const noDirectory = await pods.create(pod, 'no-directory', ['true'], { working_dir: '/etc/passwd' });
+    await assert.rejects(runtime().StartContainer({ container_id: noDirectory }), {
+      code: status.INVALID_ARGUMENT,
+      details: /working_dir "\/etc\/passwd": Not a directory/,
+    });
+    assert.equal((await pods.containerStatus(daemon, noDirectory)).exit_code, 128);
+
     const expected = [
       ['/no/such/command', 127, /\/no\/such\/command/],
       ['no-such-command', 127, /no-such-command/],

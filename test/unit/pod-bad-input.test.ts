@@ -42,6 +42,16 @@ describe('a pod is refused', () => {
     ['a name server that is none', { dns_config: { servers: ['1.2.3.4\nsearch x'] } }, /dns_config\.servers/],
     ['a negative limit', { linux: { resources: { memory_limit_in_bytes: '-1' } } }, /resources\.memory.*negative/],
     ['a negative overhead', { linux: { overhead: { memory_limit_in_bytes: '-1' } } }, /overhead\.memory.*negative/],
+    [
+      'one port of the node for two of its own',
+      {
+        port_mappings: [
+          { container_port: 80, host_port: 8080 },
+          { container_port: 81, host_port: 8080 },
+        ],
+      },
+      /host_port: TCP 8080 is asked for twice/,
+    ],
     ['a port that is none', { port_mappings: [{ container_port: 65_536 }] }, /container_port/],
     [
       'more than one mapping of ids',
@@ -64,6 +74,21 @@ describe('a pod is refused', () => {
   for (const [what, fields, message] of refused)
     it(`for ${what}`, () =>
       assert.throws(() => validateSandbox(pod(fields), ''), { code: 'invalid_argument', message }));
+
+  it('not for ports that differ in protocol, address or number, or are not of the node', () =>
+    validateSandbox(
+      pod({
+        port_mappings: [
+          { host_port: 53 },
+          { host_port: 53, protocol: 'UDP' },
+          { host_port: 53, host_ip: '127.0.0.1' },
+          { host_port: 54 },
+          { container_port: 1 },
+          { container_port: 1 },
+        ],
+      }),
+      '',
+    ));
 });
 
 describe('a container is refused', () => {
