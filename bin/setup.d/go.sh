@@ -1,7 +1,10 @@
 # The Kubernetes project's crictl and critest, for the tests that drive the daemon with them, two small programs of
-# critest's images, and a client made of client-go: built from the Go modules that test/conformance pins.
+# critest's images, and a client made of client-go: built from the Go modules that test/conformance pins. A whole
+# control plane, kubelet and kubectl: from those that test/kubelet pins, Kubernetes itself among them.
 
 go_module=test/conformance
+# of which go.mod tells the programs' version
+go_origin=sigs.k8s.io/cri-tools
 go_output=.cache/bin
 # the first Go that can fetch the newer one that go.mod asks for
 go_least=1.21
@@ -21,6 +24,12 @@ step_streaming() {
   go_build_step 'about 600 packages, 1 to 4 minutes' crictl streams
 }
 
+step_kubelet() {
+  next_step 'Kubernetes'
+  local go_module=test/kubelet go_origin=k8s.io/kubernetes
+  go_build_step '2 to 5 minutes each' etcd kube-apiserver kubelet kubectl
+}
+
 # go_build_step <how long> <program>...
 go_build_step() {
   local time=$1 wanted program outdated=()
@@ -34,10 +43,10 @@ go_build_step() {
   local go version
   go=$(find_go) || install_go
   go=$(find_go) || die "found no Go to build ${outdated[*]} with, even after installing it"
-  version=$(awk '$1 == "sigs.k8s.io/cri-tools" { print $2 }' "$go_module/go.mod")
+  version=$(awk -v origin="$go_origin" '$1 == origin { print $2 }' "$go_module/go.mod")
   # a Go that is older than go.mod asks for fetches that one; Debian's and others' default is not to
   export GOTOOLCHAIN=auto
-  progress "downloading the modules of cri-tools $version with $("$go" env GOVERSION 2>/dev/null || echo "$go")"
+  progress "downloading the modules of ${go_origin##*/} $version with $("$go" env GOVERSION 2>/dev/null || echo "$go")"
   logged "$go" -C "$go_module" mod download || die 'the Go modules could not be downloaded; the last lines are above' \
     'Go must reach its module proxy: `go env GOPROXY` shows which'
   mkdir -p "$go_output"
@@ -75,7 +84,7 @@ new_enough() {
 
 install_go() {
   command -v dpkg-query >/dev/null ||
-    die "cri-tools are built with Go $go_least or newer, which is not installed" 'install it and run this again'
+    die "${go_origin##*/} is built with Go $go_least or newer, which is not installed" 'install it and run this again'
   require_debian golang-go
   # Debian 12's own is too old; step_system_packages has added Debian 13 to its sources. os-release may tell of 13
   # on a 12 by then: its package is one of those that came with others.
@@ -87,10 +96,12 @@ install_go() {
   install_packages "$release" golang-go
 }
 
-# go_build <go> <program> <version of cri-tools>
+# go_build <go> <program> <version>
 go_build() {
-  local verb=(build) package
+  local verb=(build) package number=$go_origin/pkg/version.Version
   case $2 in
+    etcd) package=go.etcd.io/etcd/server/v3 ;;
+    kube*) package=k8s.io/kubernetes/cmd/$2 number=k8s.io/component-base/version.gitVersion ;;
     crictl) package=sigs.k8s.io/cri-tools/cmd/crictl ;;
     # a test binary: its package has only a test file
     critest) package=sigs.k8s.io/cri-tools/cmd/critest verb=(test -c) ;;
@@ -98,7 +109,7 @@ go_build() {
     ginkgo) package=github.com/onsi/ginkgo/v2/ginkgo ;;
     *) package=./$2 ;;
   esac
-  local flags=(-trimpath -buildvcs=false -ldflags "-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$3")
+  local flags=(-trimpath -buildvcs=false -ldflags "-s -w -X $number=$3")
   go_compile "$1" "${verb[@]}" "${flags[@]}" -v -o "$repo/$go_output/$2" "$package"
 }
 
