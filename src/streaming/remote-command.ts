@@ -2,9 +2,9 @@
 import type { Readable, Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { orAborted } from '../lib/async.ts';
-import type { ProcessSession } from '../pod/contracts.ts';
+import type { ProcessSession, TerminalSize } from '../pod/contracts.ts';
 import type { Outcome } from './status.ts';
-import { TerminalSizes } from './terminal-sizes.ts';
+import { ClientSizes } from './terminal-sizes.ts';
 
 /**
  * `ms` without output after the command's end: then what still holds its output open was left behind by it. ssh and
@@ -22,16 +22,24 @@ export interface CommandEnds {
   readonly gone: AbortSignal;
 }
 
-export type OpenProcess = (signal: AbortSignal) => Promise<ProcessSession>;
+/** `firstSize` waits for the client to tell its terminal's size, a moment at most. */
+export type OpenProcess = (
+  signal: AbortSignal,
+  firstSize: () => Promise<TerminalSize | undefined>,
+) => Promise<ProcessSession>;
 
 /** Runs until the process has ended and its output is written, or the client is gone. Does not end the client's ends. */
 export async function runCommand(open: OpenProcess, ends: CommandEnds): Promise<Outcome> {
+  const sizes = new ClientSizes(ends.resize);
   try {
-    await using session = await open(ends.gone);
+    await using session = await open(ends.gone, () => sizes.first());
+    // the size first: what is typed may ask for it
+    sizes.follow((size) => session.resize(size));
     return await follow(session, ends);
   } catch (error) {
     return { error };
   } finally {
+    sizes.follow(() => undefined);
     // from here on, input goes nowhere; what is not read would stop the connection
     ends.stdin?.resume();
     ends.resize?.resume();
@@ -40,8 +48,6 @@ export async function runCommand(open: OpenProcess, ends: CommandEnds): Promise<
 
 async function follow(session: ProcessSession, ends: CommandEnds): Promise<Outcome> {
   const { gone } = ends;
-  // the size first: what is typed may ask for it
-  followSizes(ends.resize, session);
   feed(ends.stdin, session.stdin);
   const outputs = [carry(session.stdout, ends.stdout), carry(session.stderr, ends.stderr)];
   const written = Promise.allSettled(outputs.map(({ done }) => done));
@@ -114,11 +120,4 @@ function carry(source: Readable | undefined, sink: Writable | undefined): Output
       moved = false;
     },
   };
-}
-
-function followSizes(source: Readable | undefined, session: ProcessSession): void {
-  const sizes = new TerminalSizes();
-  source?.on('data', (chunk: Buffer) => {
-    for (const size of sizes.push(chunk)) session.resize(size);
-  });
 }

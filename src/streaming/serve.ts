@@ -93,7 +93,10 @@ function opening(request: CommandRequest, service: StreamService): OpenProcess {
   const { containerId, streams } = request;
   switch (request.kind) {
     case 'exec':
-      return (signal) => service.execStream(containerId, { ...streams, command: request.command }, signal);
+      return async (signal, firstSize) => {
+        const size = streams.tty ? await firstSize() : undefined;
+        return service.execStream(containerId, { ...streams, command: request.command, ...(size && { size }) }, signal);
+      };
     case 'attach': {
       const { stdin, stdout, stderr } = streams;
       return (signal) => service.attach(containerId, { stdin, stdout, stderr }, signal);

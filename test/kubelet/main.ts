@@ -12,11 +12,15 @@ import { countResources, netnsOf, processesOf, settledResources } from '../suppo
 import { Steps } from '../support/steps.ts';
 import { KUBECTL } from './cluster/kubectl.ts';
 import { firstPodRuns } from './steps/first-pod.ts';
+import { life } from './steps/life.ts';
 import { node } from './steps/node.ts';
+import { streams } from './steps/streams.ts';
 import { startCluster, startDaemon, startNode, type World } from './world.ts';
 
 const SECTIONS: Readonly<Record<string, (world: World) => Promise<void>>> = {
   'a pod': firstPodRuns,
+  streams,
+  life,
 };
 /** where the logs of the last run are */
 const OUTPUT = join(import.meta.dirname, '../../.cache/kubelet');

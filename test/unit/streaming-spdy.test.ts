@@ -133,6 +133,23 @@ describe('a command over SPDY', () => {
     client.socket.destroy();
   });
 
+  it('starts a command in a terminal of the size that the client tells first', async () => {
+    await using server = await startServer();
+    const client = await connectSpdy(server.exec(sh('echo "$COLUMNS"'), { tty: true, stderr: false }), V4);
+    const [, , stdout = 0, resize = 0] = await openAll(client, ['error', 'stdin', 'stdout', 'resize']);
+    client.data(resize, '{"Width":132,"Height":43}');
+    assert.equal(await client.whole(stdout), '132\n');
+    client.socket.destroy();
+  });
+
+  it('starts a command in a terminal also when the client tells no size', async () => {
+    await using server = await startServer();
+    const client = await connectSpdy(server.exec(sh('echo "${COLUMNS-none}"'), { tty: true, stderr: false }), V4);
+    const [, , stdout = 0] = await openAll(client, ['error', 'stdin', 'stdout', 'resize']);
+    assert.equal(await client.whole(stdout), 'none\n');
+    client.socket.destroy();
+  });
+
   it('answers pings at once, and each reply is right', async () => {
     await using server = await startServer();
     const { client } = await openCommand(server, ['cat']);

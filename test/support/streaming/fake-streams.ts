@@ -81,7 +81,9 @@ export function fakeStreams({ main = ['cat'] }: FakeOptions = {}): FakeStreams {
   };
 
   const exec = async (request: ExecStreamRequest): Promise<ProcessSession> => {
-    const child = await start(request.command, request, request.env);
+    // there is no terminal here: the size it would have begun with is in its environment
+    const { size, env } = request;
+    const child = await start(request.command, request, { ...env, ...(size && { COLUMNS: String(size.columns) }) });
     const ends = {
       stdin: child.stdin ?? undefined,
       stdout: child.stdout ?? undefined,
