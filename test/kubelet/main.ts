@@ -14,6 +14,12 @@ import { KUBECTL } from './cluster/kubectl.ts';
 import { firstPodRuns } from './steps/first-pod.ts';
 import { life } from './steps/life.ts';
 import { node } from './steps/node.ts';
+import { probes } from './steps/probes.ts';
+import { resources } from './steps/resources.ts';
+import { restarts } from './steps/restarts.ts';
+import { security } from './steps/security.ts';
+import { staticPod } from './steps/static-pod.ts';
+import { statistics } from './steps/statistics.ts';
 import { streams } from './steps/streams.ts';
 import { startCluster, startDaemon, startNode, type World } from './world.ts';
 
@@ -21,6 +27,12 @@ const SECTIONS: Readonly<Record<string, (world: World) => Promise<void>>> = {
   'a pod': firstPodRuns,
   streams,
   life,
+  probes,
+  security,
+  resources,
+  'a static pod': staticPod,
+  statistics,
+  restarts,
 };
 /** where the logs of the last run are */
 const OUTPUT = join(import.meta.dirname, '../../.cache/kubelet');
@@ -66,6 +78,9 @@ async function main(): Promise<number> {
       await steps.section('after all pods are deleted', () =>
         steps.check('no process, netns, veth, address, mount, disk or cgroup of theirs is left', async () => {
           await kubectl.ok('delete', 'pods', '--all', '--timeout=120s');
+          console.log(
+            (await import('node:child_process')).execSync(`grep ${started.dir} /proc/self/mountinfo`).toString(),
+          );
           deepStrictEqual(await settledResources(started, nothing, 60_000), nothing);
         }),
       );

@@ -1,8 +1,9 @@
+import { notStrictEqual } from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { BUSYBOX, fillRegistry, startLab } from '../conformance/crictl/world.ts';
 import type { TestDaemon } from '../support/daemon.ts';
-import type { Steps } from '../support/steps.ts';
+import { eventually, type Steps } from '../support/steps.ts';
 import { startControlPlane, type ControlPlane } from './cluster/control-plane.ts';
 import { NODE, startKubelet, type Kubelet } from './cluster/kubelet.ts';
 import type { Kubectl } from './cluster/kubectl.ts';
@@ -62,12 +63,19 @@ export function secret(name: string, stringData: Readonly<Record<string, string>
   return { apiVersion: 'v1', kind: 'Secret', metadata: { name, namespace: 'default' }, stringData };
 }
 
+export interface PodManifest {
+  readonly apiVersion: 'v1';
+  readonly kind: 'Pod';
+  readonly metadata: { readonly name: string; readonly namespace: string; readonly labels: object };
+  readonly spec: object;
+}
+
 /** A pod on our node: there is no scheduler. */
-export function pod(name: string, spec: object, metadata: object = {}): object {
+export function pod(name: string, spec: object): PodManifest {
   return {
     apiVersion: 'v1',
     kind: 'Pod',
-    metadata: { name, namespace: 'default', labels: { app: name }, ...metadata },
+    metadata: { name, namespace: 'default', labels: { app: name } },
     spec: { nodeName: NODE, terminationGracePeriodSeconds: 5, automountServiceAccountToken: false, ...spec },
   };
 }
@@ -118,6 +126,16 @@ export async function statusOf(kubectl: Kubectl, name: string, wanted: string): 
   return found;
 }
 
+/** Makes a pod for as long as `body` runs; the machine is too small for many at once. */
+export async function withPod(kubectl: Kubectl, made: PodManifest, body: () => Promise<void>): Promise<void> {
+  await kubectl.apply(made);
+  try {
+    await body();
+  } finally {
+    await kubectl.run(['delete', 'pod', made.metadata.name, '--now', '--ignore-not-found', '--timeout=120s']);
+  }
+}
+
 export async function waitReady(kubectl: Kubectl, name: string): Promise<void> {
   await kubectl.ok('wait', '--for=condition=Ready', `pod/${name}`, '--timeout=120s');
 }
@@ -128,4 +146,11 @@ export async function waitPhase(kubectl: Kubectl, name: string, phase: string): 
 
 export async function inPod(kubectl: Kubectl, name: string, ...command: string[]): Promise<string> {
   return kubectl.ok('exec', name, '--', ...command);
+}
+
+/** Waits for the node's next status of its kubelet. */
+export async function heartbeat({ kubectl }: Pick<World, 'kubectl'>): Promise<void> {
+  const path = 'jsonpath={.status.conditions[?(@.type=="Ready")].lastHeartbeatTime}';
+  const before = await kubectl.ok('get', 'node', NODE, '-o', path);
+  await eventually(async () => notStrictEqual(await kubectl.ok('get', 'node', NODE, '-o', path), before), 60_000, 500);
 }
