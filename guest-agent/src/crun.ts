@@ -124,9 +124,9 @@ async function crun(args: readonly string[], stdio: ('ignore' | number)[], logFi
 /**
  * crun's own words: `<time> error: executable file `x` not found in $PATH: No such file or directory`, or ``the path
  * `x` exists but it is not executable: Operation not permitted``, ``exec `x`: Exec format error``, ``chdir to `x`: Not
- * a directory``.
+ * a directory``, or, for a container that ends just then, ``the container `x` is not running``.
  */
-function crunError(log: string, code: number): CaissonError {
+export function crunError(log: string, code: number): CaissonError {
   const lines = log
     .trim()
     .split('\n')
@@ -141,6 +141,7 @@ function crunError(log: string, code: number): CaissonError {
     }
     if (/not found|No such file or directory|path is empty/i.test(words)) return new CaissonError('not_found', words);
   }
+  if (/^the container `[^`]*` is not running$/.test(words)) return new CaissonError('failed_precondition', words);
   return new CaissonError('internal', `crun: ${words}`);
 }
 

@@ -12,7 +12,9 @@ import { countResources, netnsOf, processesOf, settledResources } from '../suppo
 import { Steps } from '../support/steps.ts';
 import { KUBECTL } from './cluster/kubectl.ts';
 import { firstPodRuns } from './steps/first-pod.ts';
+import { gates } from './steps/gates.ts';
 import { life } from './steps/life.ts';
+import { network } from './steps/network.ts';
 import { node } from './steps/node.ts';
 import { probes } from './steps/probes.ts';
 import { resources } from './steps/resources.ts';
@@ -21,6 +23,7 @@ import { security } from './steps/security.ts';
 import { staticPod } from './steps/static-pod.ts';
 import { statistics } from './steps/statistics.ts';
 import { streams } from './steps/streams.ts';
+import { volumes } from './steps/volumes.ts';
 import { startCluster, startDaemon, startNode, type World } from './world.ts';
 
 const SECTIONS: Readonly<Record<string, (world: World) => Promise<void>>> = {
@@ -29,10 +32,13 @@ const SECTIONS: Readonly<Record<string, (world: World) => Promise<void>>> = {
   life,
   probes,
   security,
+  network,
+  volumes,
   resources,
   'a static pod': staticPod,
   statistics,
   restarts,
+  'feature gates': gates,
 };
 /** where the logs of the last run are */
 const OUTPUT = join(import.meta.dirname, '../../.cache/kubelet');

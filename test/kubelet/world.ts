@@ -9,6 +9,8 @@ import { NODE, startKubelet, type Kubelet } from './cluster/kubelet.ts';
 import type { Kubectl } from './cluster/kubectl.ts';
 
 export { BUSYBOX, NODE };
+/** what docs/kubelet.md tells people to use */
+export const DEPLOY = join(import.meta.dirname, '../../deploy');
 
 /** Everything the steps work with. */
 export interface World {
@@ -45,14 +47,8 @@ async function prepareNamespace(kubectl: Kubectl): Promise<void> {
   await kubectl.apply(
     { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'default', namespace: 'default' } },
     configMap('kube-root-ca.crt', { 'ca.crt': 'no certificate: nothing in these pods talks to the API server\n' }),
-    {
-      apiVersion: 'node.k8s.io/v1',
-      kind: 'RuntimeClass',
-      metadata: { name: 'caisson' },
-      handler: 'caisson',
-      overhead: { podFixed: { memory: '448Mi' } },
-    },
   );
+  await kubectl.ok('apply', '-f', join(DEPLOY, 'runtimeclass.yaml'));
 }
 
 export function configMap(name: string, data: Readonly<Record<string, string>>): object {

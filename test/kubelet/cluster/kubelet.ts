@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { findHierarchies, makeCgroup, removeCgroup } from '../../../src/lib/cgroup.ts';
 import { run } from '../../../src/lib/exec.ts';
 import { exists, removeTree } from '../../../src/lib/files.ts';
-import type { TestDaemon } from '../../support/daemon.ts';
+import { removePods, type TestDaemon } from '../../support/daemon.ts';
 import { freePort } from '../../support/registry.ts';
 import type { ControlPlane } from './control-plane.ts';
 import { PROGRAMS, startProgram, type Program } from './programs.ts';
@@ -64,6 +64,8 @@ export async function startKubelet(
     await writeFile(configFile, JSON.stringify({ ...base, ...settings })); // JSON is YAML
     program = await startProgram(join(PROGRAMS, 'kubelet'), args, join(directory, 'kubelet.log'));
   };
+  // their VMs are in the kubelet's cgroups
+  lab.defer(() => removePods(daemon.cri));
   await start();
   lab.defer(() => program?.stop());
   return {
@@ -118,6 +120,8 @@ async function configuration({ plane, daemon, nodeIp, cgroupRoot, ...dirs }: Pla
     // what would make a test wait for a minute
     syncFrequency: '5s',
     fileCheckFrequency: '2s',
+    containerLogMaxSize: '64Ki',
+    containerLogMonitorInterval: '3s',
     nodeStatusUpdateFrequency: '2s',
   };
 }

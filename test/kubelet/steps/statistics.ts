@@ -1,6 +1,9 @@
 import { match, ok } from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parse } from 'yaml';
 import { eventually } from '../../support/steps.ts';
-import { container, heartbeat, NODE, pod, waitReady, withPod, type World } from '../world.ts';
+import { container, DEPLOY, heartbeat, NODE, pod, waitReady, withPod, type World } from '../world.ts';
 
 /** /stats/summary, which kubectl top and the metrics server are made of, and Prometheus' metrics. */
 export async function statistics(world: World): Promise<void> {
@@ -35,18 +38,16 @@ export async function statistics(world: World): Promise<void> {
         /^container_cpu_usage_seconds_total\{container="busy",namespace="default",pod="busy"\} [\d.e+]+/m,
       );
     });
-    await steps.check(
-      'with statistics from CRI (PodAndContainerStatsFromCRI) all of it is there, and the network',
-      async () => {
-        await kubelet.stop();
-        await kubelet.start({ featureGates: { PodAndContainerStatsFromCRI: true } });
-        await heartbeat(world);
-        await eventually(() => summaryHasIt(true), 60_000, 2000);
-        const metrics = await raw('metrics/cadvisor');
-        match(metrics, /^container_cpu_usage_seconds_total\{.*container="busy".*\} [\d.e+]+/m);
-        match(metrics, /^container_memory_working_set_bytes\{.*container="busy".*\} [\d.e+]+/m);
-      },
-    );
+    await steps.check('with the feature gates of deploy/kubelet.conf all of it is there, and the network', async () => {
+      await kubelet.stop();
+      const { featureGates } = parse(await readFile(join(DEPLOY, 'kubelet.conf'), 'utf8')) as { featureGates: object };
+      await kubelet.start({ featureGates });
+      await heartbeat(world);
+      await eventually(() => summaryHasIt(true), 60_000, 2000);
+      const metrics = await raw('metrics/cadvisor');
+      match(metrics, /^container_cpu_usage_seconds_total\{.*container="busy".*\} [\d.e+]+/m);
+      match(metrics, /^container_memory_working_set_bytes\{.*container="busy".*\} [\d.e+]+/m);
+    });
   });
 }
 

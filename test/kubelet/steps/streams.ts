@@ -1,11 +1,12 @@
 import { deepStrictEqual, match, ok, strictEqual } from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from '../../../src/lib/exec.ts';
+import { eventually } from '../../support/steps.ts';
 import { printed } from '../../conformance/streaming/world.ts';
-import { BUSYBOX, container, inPod, NODE, pod, waitReady, type World } from '../world.ts';
+import { BUSYBOX, container, inPod, NODE, pod, waitReady, withPod, type World } from '../world.ts';
 import { FIRST, PAGE } from './first-pod.ts';
 
 export async function streams(world: World): Promise<void> {
@@ -68,7 +69,7 @@ export async function streams(world: World): Promise<void> {
   });
 }
 
-async function logs({ steps, kubectl }: World): Promise<void> {
+async function logs({ steps, kubectl, kubelet }: World): Promise<void> {
   await steps.check('logs: both streams', async () => {
     deepStrictEqual((await kubectl.ok('logs', FIRST)).split('\n').toSorted(), ['hello from first', 'words on stderr']);
   });
@@ -85,6 +86,28 @@ async function logs({ steps, kubectl }: World): Promise<void> {
     match(await kubectl.ok('logs', 'talker', '--tail=1', '--timestamps'), /^\d{4}-\d\d-\d\dT\S+ line \d+$/);
     await kubectl.ok('delete', 'pod', 'talker', '--wait=false');
   });
+  await steps.check('logs -f goes on when the kubelet rotates the log', async () => {
+    // more than containerLogMaxSize of the kubelet's configuration
+    const script = 'n=0; while [ $n -lt 4000 ]; do echo "line $((n += 1)) of a log that is long"; done; sleep 1000';
+    await withPod(kubectl, pod('writer', { containers: [container('writer', script)] }), async () => {
+      await waitReady(kubectl, 'writer');
+      const client = kubectl.start('logs', '-f', 'writer');
+      const ended = once(client, 'close');
+      await printed(client.stdout, /line 4000 of/);
+      await eventually(
+        async () => ok((await logFiles(kubelet.podLogsDir)).some((file) => /0\.log\.\d/.test(file))),
+        60_000,
+      );
+      await inPod(kubectl, 'writer', 'sh', '-c', 'echo after the rotation >/proc/1/fd/1');
+      await printed(client.stdout, /after the rotation\n/);
+      client.kill();
+      await ended;
+    });
+  });
+}
+
+async function logFiles(directory: string): Promise<string[]> {
+  return (await readdir(directory, { recursive: true })).filter((path) => path.includes('default_writer'));
 }
 
 async function attach({ kubectl }: World): Promise<void> {
