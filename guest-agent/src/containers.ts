@@ -4,6 +4,7 @@ import { loadAppArmorPolicy, requireAppArmorProfile, type AppArmorPolicy } from 
 import { withBlockDevices, type BlockDeviceRequest } from './block-devices.ts';
 import { cgroupCounters, cgroupProcesses, killCgroup, setFrozen } from './cgroup.ts';
 import { crunDelete, crunUpdate, launch, type ProcessStreams } from './crun.ts';
+import { keepHugePages } from './huge-pages.ts';
 import { readerOf } from './descriptor.ts';
 import type { ProcessEnd } from './native.ts';
 import { ContainerOutput } from './output.ts';
@@ -16,7 +17,7 @@ import { mountRootfs, unmountRootfs } from './rootfs.ts';
 import { forgetWritten } from './stats/written.ts';
 import { resolveUser, type ResolvedUser, type UserRequest } from './users.ts';
 import { prepareVolumes, releaseVolumes, type VolumeRequest } from './volumes.ts';
-import { parseSpec, placeInGuest, withResources, type OciSpec } from './spec.ts';
+import { hugePageLimits, parseSpec, placeInGuest, withResources, type OciSpec } from './spec.ts';
 import { writeSmall } from './small-files.ts';
 import { Terminal } from './terminal.ts';
 import { nowNs } from './clock.ts';
@@ -89,6 +90,7 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
     const asked = parseSpec(request.ociSpec);
     if (request.appArmor) await loadAppArmorPolicy(request.appArmor);
     requireAppArmorProfile(asked.process.apparmorProfile);
+    await keepHugePages(id, hugePageLimits(asked.linux.resources) ?? []);
     const rootfs = await mountRootfs(id, request.layerSerials, mappingsOf(asked));
     const user = await resolveUser(rootfs, request.user);
     const sources = await prepareVolumes(id, request.volumes, mappingsOf(asked));
@@ -113,6 +115,7 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
     });
     return user;
   } catch (error) {
+    await keepHugePages(id, []);
     await releaseVolumes(id);
     await unmountRootfs(id);
     throw error;
@@ -158,6 +161,8 @@ export async function updateContainer(id: string, resources: string): Promise<vo
   const container = getContainer(id);
   const { home } = containerPaths(id);
   if (container.exit) throw new CaissonError('failed_precondition', `container ${id} has ended`);
+  const pages = hugePageLimits(JSON.parse(resources) as Record<string, object>);
+  if (pages) await keepHugePages(id, pages);
   if (container.pid !== undefined) return await crunUpdate(id, resources, `${home}/update`);
   // it has no cgroup yet: crun reads its limits when it starts
   container.spec = withResources(container.spec, resources);
@@ -184,6 +189,7 @@ async function finish(container: Container, { code, signal }: ProcessEnd): Promi
   if (container.terminal === undefined) container.input?.end();
   // the host can let go of its volumes as soon as it hears of the end
   await releaseVolumes(container.id);
+  await keepHugePages(container.id, []);
   const finishedAtNs = nowNs();
   container.exit = { code, signal, finishedAtNs, oomKilled: oomKills > 0 && code !== 0 };
   container.resolveExit(container.exit);
@@ -236,6 +242,7 @@ export async function removeContainer(id: string): Promise<void> {
     await crunDelete(id);
   }
   container.output.close();
+  await keepHugePages(id, []);
   await releaseVolumes(id);
   await unmountRootfs(id);
   forgetWritten(`${containerPaths(id).writable}/upper`);

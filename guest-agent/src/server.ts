@@ -204,8 +204,8 @@ function appArmorPolicy(policy: AppArmorPolicy__Output | null): AppArmorPolicy |
 function volumeRequest({ source, kind, shared, image, memory, mirrored, own }: Volume__Output): VolumeRequest {
   if (kind === 'mirrored' && mirrored) return { source, kind, ...mirrored };
   if (kind === 'memory' && memory) {
-    const { key, size_bytes: sizeBytes, mode, uid, gid, sub_path: subPath } = memory;
-    return { source, kind, key, sizeBytes, mode, uid, gid, subPath };
+    const { key, page_bytes: pageBytes, size_bytes: sizeBytes, mode, uid, gid, sub_path: subPath } = memory;
+    return { source, kind, key, pageBytes, sizeBytes, mode, uid, gid, subPath };
   }
   if (kind === 'image' && image) return { source, kind, layerSerials: image.layer_serials, subPath: image.sub_path };
   if (kind === 'own' && own !== undefined) return { source, kind, path: own };

@@ -36,6 +36,18 @@ export interface OciProcess {
   readonly [key: string]: unknown;
 }
 
+/** Of OCI's `linux.resources`. */
+export interface OciHugePageLimit {
+  /** as in the name of a cgroup's file, such as `2MB` */
+  readonly pageSize: string;
+  /** bytes */
+  readonly limit: number;
+}
+
+/** Undefined when they say nothing about huge pages. */
+export const hugePageLimits = (resources: OciSpec['linux']['resources']): readonly OciHugePageLimit[] | undefined =>
+  resources?.['hugepageLimits'] as readonly OciHugePageLimit[] | undefined;
+
 /** Files of the pod that the host names without knowing where the agent keeps them. */
 const podFiles: Readonly<Record<string, string>> = {
   'caisson:resolv.conf': paths.resolvConf,

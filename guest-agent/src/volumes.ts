@@ -19,6 +19,8 @@ export type VolumeRequest =
 
 interface MemoryRequest {
   readonly key: string;
+  /** decimal; 0: a tmpfs */
+  readonly pageBytes: string;
   /** decimal; 0: as much as there is */
   readonly sizeBytes: string;
   readonly mode: number;
@@ -144,12 +146,14 @@ async function memoryVolume(id: string, request: MemoryRequest): Promise<string>
   return path;
 }
 
-async function mountMemory({ key, sizeBytes, mode, uid, gid }: MemoryRequest): Promise<string> {
+async function mountMemory({ key, pageBytes, sizeBytes, mode, uid, gid }: MemoryRequest): Promise<string> {
   const path = `${paths.memory}/${key}`;
   await mkdir(path, { recursive: true });
   const size = sizeBytes === '0' ? '' : `size=${BigInt(sizeBytes)},`;
   const data = `${size}mode=${mode.toString(8)},uid=${uid},gid=${gid}`;
-  mount('memory', path, 'tmpfs', mountFlags.nosuid | mountFlags.nodev, data);
+  if (pageBytes === '0') mount('memory', path, 'tmpfs', mountFlags.nosuid | mountFlags.nodev, data);
+  else
+    mount('memory', path, 'hugetlbfs', mountFlags.nosuid | mountFlags.nodev, `pagesize=${BigInt(pageBytes)},${data}`);
   return path;
 }
 

@@ -43,9 +43,11 @@ export type GuestVolume =
   | { readonly source: string; readonly kind: 'mirrored'; readonly number: number; readonly data: string }
   | {
       readonly source: string;
-      /** a tmpfs of the guest */
+      /** a tmpfs or hugetlbfs of the guest */
       readonly kind: 'memory';
       readonly key: string;
+      /** of huge pages; 0: a tmpfs */
+      readonly pageBytes: number;
       readonly sizeBytes: number;
       readonly mode: number;
       readonly uid: number;

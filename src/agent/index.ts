@@ -276,8 +276,9 @@ function volumeMessage(volume: GuestVolume): Volume {
   if (volume.kind === 'shared') return { source, shared: volume.number };
   if (volume.kind === 'mirrored') return { source, mirrored: { number: volume.number, data: volume.data } };
   if (volume.kind === 'memory') {
-    const { key, sizeBytes, mode, uid, gid, subPath } = volume;
-    return { source, memory: { key, size_bytes: String(sizeBytes), mode, uid, gid, sub_path: subPath } };
+    const { key, pageBytes, sizeBytes, mode, uid, gid, subPath } = volume;
+    const bytes = { page_bytes: String(pageBytes), size_bytes: String(sizeBytes) };
+    return { source, memory: { key, ...bytes, mode, uid, gid, sub_path: subPath } };
   }
   return { source, image: { layer_serials: [...volume.layerSerials], sub_path: volume.subPath } };
 }

@@ -51,7 +51,8 @@ export function ociLimits(asked: LinuxContainerResources): object {
     ...positive('memory_swap_limit_in_bytes', asked.memory_swap_limit_in_bytes, 'swap', true),
   };
   const hugepageLimits = asked.hugepage_limits
-    .filter(({ limit }) => limit !== '0')
+    // a kubelet says 0 for each size of the node's: pages of 2 MiB every guest has, of others it may have none to refuse
+    .filter(({ page_size, limit }) => limit !== '0' || page_size === '2MB')
     .map(({ page_size, limit }) => ({
       pageSize: page_size,
       limit: Number(limit),

@@ -25,7 +25,9 @@ export function vmSize(
   const base = Math.max(least.memoryMib, Math.floor(memoryBytes(pod.overhead) / MIB) - HELPERS_MIB);
   const asked = Math.max(memoryBytes(pod.resources), sum(containers.map(memoryBytes)));
   const processors = Math.max(cpuRate(pod.resources), sum(containers.map(cpuRate)));
-  const memoryMib = base + Math.ceil(asked / MIB);
+  // no memory limit counts them
+  const hugePages = sum(containers.map(hugePageBytes));
+  const memoryMib = base + Math.ceil((asked + hugePages) / MIB);
   if (memoryMib > most.memoryMib) {
     throw new CaissonError(
       'resource_exhausted',
@@ -79,6 +81,9 @@ export async function growSandbox(context: PodContext, id: string, wanted: VmSiz
 }
 
 const memoryBytes = (limits: Limits): number => Math.max(0, Number(limits?.memory_limit_in_bytes ?? 0));
+
+const hugePageBytes = (limits: Limits): number =>
+  sum((limits?.hugepage_limits ?? []).map(({ limit }) => Math.max(0, Number(limit))));
 
 /** processors */
 function cpuRate(limits: Limits): number {

@@ -21,10 +21,12 @@ export interface StoragePort {
 
 export type HostPathKind = 'file' | 'directory' | 'block device' | 'character device' | 'socket' | 'fifo';
 
-/** A tmpfs of the node, with the path in it. */
+/** A tmpfs or hugetlbfs of the node, with the path in it. */
 export interface MemoryVolume {
-  /** the same for all paths of this tmpfs; digits and hyphens */
+  /** the same for all paths of this file system; digits and hyphens */
   readonly key: string;
+  /** of huge pages; 0: a tmpfs */
+  readonly pageBytes: number;
   /** 0: no limit */
   readonly sizeBytes: number;
   /** of its root */

@@ -126,6 +126,50 @@ describe('volumes as the kubelet makes them, and devices', { skip }, () => {
     for (const id of [whole, part]) await daemon.cri.runtime.RemoveContainer({ container_id: id });
   });
 
+  it('sets huge pages aside for who may have them, and makes an emptyDir of them in the guest', async () => {
+    const volume = join(home, 'pods/uid/volumes/kubernetes.io~empty-dir/huge');
+    await mkdir(volume, { recursive: true });
+    await run('mount', ['-t', 'hugetlbfs', '-o', 'pagesize=2M', 'nodev', volume]);
+    undo.defer(async () => void (await run('umount', ['-l', volume])));
+    const mounts = [{ container_path: '/huge', host_path: volume }];
+    // as the kubelet has it: a limit for each size that the node has
+    const limited = (bytes: string) => ({
+      mounts,
+      linux: {
+        resources: {
+          hugepage_limits: [
+            { page_size: '2MB', limit: bytes },
+            { page_size: '1GB', limit: '0' },
+          ],
+        },
+      },
+    });
+    const some = await pods.createAndStart(pod, 'huge', ['sleep', '100000'], limited('4194304'));
+    const none = await pods.createAndStart(pod, 'not-huge', ['sleep', '100000'], limited('0'));
+    assert.match(await sh(some, 'grep " /huge " /proc/mounts'), /hugetlbfs.*pagesize=2M/);
+    const total = async () => Number(/Total:\s+(\d+)/.exec(await sh(none, 'grep HugePages_Total /proc/meminfo'))?.[1]);
+    assert.equal(await total(), 2);
+    const take = (id: string, file: string, bytes: number) =>
+      pods.sh(daemon, id, `fallocate -l ${bytes} /huge/${file}`).then(({ exitCode }) => exitCode);
+    assert.notEqual(await take(none, 'mine', 2_097_152), 0, 'its limit is 0');
+    assert.equal(await take(some, 'data', 4_194_304), 0);
+    assert.equal(await sh(some, 'cat /sys/fs/cgroup/hugetlb.2MB.current'), '4194304\n');
+    assert.notEqual(await take(some, 'more', 2_097_152), 0, 'all are taken');
+    await assert.rejects(
+      pods.create(pod, 'odd', ['true'], {
+        linux: { resources: { hugepage_limits: [{ page_size: '64KB', limit: '65536' }] } },
+      }),
+      {
+        code: 9,
+        message: /no huge pages of 64 KiB/,
+      },
+    );
+    await sh(some, 'rm /huge/data');
+    await daemon.cri.runtime.StopContainer({ container_id: some, timeout: '0' });
+    assert.equal(await total(), 0, 'they are ordinary memory again');
+    for (const id of [some, none]) await daemon.cri.runtime.RemoveContainer({ container_id: id });
+  });
+
   it('gives a container the devices that every kernel has, and block devices of the node', async (t) => {
     const disk = join(home, 'disk');
     await writeFile(disk, '');

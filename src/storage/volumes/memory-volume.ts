@@ -2,7 +2,7 @@ import { stat, statfs } from 'node:fs/promises';
 import type { MemoryVolume } from '../contracts.ts';
 import { locate, type MountEntry } from './mountinfo.ts';
 
-/** The kubelet mounts a tmpfs there for an emptyDir of medium Memory; its size is the volume's limit. */
+/** The kubelet mounts a tmpfs there for an emptyDir of medium Memory, whose size is its limit, or a hugetlbfs for HugePages. */
 const EMPTY_DIR = /\/volumes\/kubernetes\.io~empty-dir\/[^/]+$/;
 
 /** The emptyDir that `path` is in, also when it is a subPath of one, which the kubelet mounts elsewhere. */
@@ -11,7 +11,7 @@ export async function memoryVolume(
   path: string,
   mounts: readonly MountEntry[],
 ): Promise<MemoryVolume | undefined> {
-  if (mount.type !== 'tmpfs') return undefined;
+  if (mount.type !== 'tmpfs' && mount.type !== 'hugetlbfs') return undefined;
   const emptyDir = mounts.find(
     ({ device, root, mountpoint }) => device === mount.device && root === '/' && EMPTY_DIR.test(mountpoint),
   );
@@ -19,6 +19,7 @@ export async function memoryVolume(
   const [root, size] = await Promise.all([stat(emptyDir.mountpoint), statfs(emptyDir.mountpoint)]);
   return {
     key: mount.device.replace(':', '-'),
+    pageBytes: mount.type === 'hugetlbfs' ? size.bsize : 0,
     sizeBytes: size.blocks * size.bsize,
     mode: root.mode & 0o7777,
     uid: root.uid,
