@@ -235,10 +235,30 @@ describe('the sampler', () => {
     assert.ok(vm.samples.latest && vm.samples.previous);
   });
 
+  it('is content with the answer that is on its way, for what it has not known yet and is in it', async () => {
+    for (const [isIn, questions] of [
+      [true, 1],
+      [false, 2],
+    ] as const) {
+      const answers: (() => void)[] = [];
+      const vm = sampledBy(() => new Promise((resolve) => answers.push(() => resolve(agentStats('x', 1)))));
+      using sampler = new Sampler(() => [vm], recordingLog([]));
+      const onItsWay = sampler.refresh(vm);
+      const asked = sampler.fresh(vm, () => isIn && vm.samples.latest !== undefined, LIVE);
+      await new Promise(setImmediate);
+      answers[0]?.();
+      await onItsWay;
+      await new Promise(setImmediate);
+      assert.equal(answers.length, questions);
+      answers[1]?.();
+      await asked;
+    }
+  });
+
   it('does not wait long for a VM that hangs, and has its traffic all the same', async () => {
     const vm = sampledBy(() => new Promise(() => undefined));
     using sampler = new Sampler(() => [vm], recordingLog([]));
-    await sampler.fresh(vm, true, LIVE);
+    await sampler.fresh(vm, () => true, LIVE);
     assert.equal(vm.samples.latest, undefined);
     assert.equal(vm.samples.network?.counters.received.bytes, 1);
   });

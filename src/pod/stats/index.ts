@@ -13,21 +13,23 @@ export function statsService(context: PodContext): StatsService {
     const record = containers.get(id);
     return containerStats(containerView(id, record), live(record.sandboxId)?.samples, context.storage.directory);
   };
+  /** false also for one that is removed meanwhile */
+  const hasSample = (id: string): boolean => containers.has(id) && ofContainer(id).sample !== null;
   const running = (filter: ContainerFilter): ContainerStatsView[] =>
     listContainers(context, { ...filter, state: 'running' }).map(({ id }) => ofContainer(id));
   const ofSandbox = (id: string): SandboxStatsView =>
     sandboxStats(sandboxView(id, sandboxes.get(id)), running({ sandboxId: id }), live(id)?.samples);
   const ready = (filter: SandboxFilter): SandboxStatsView[] =>
     listSandboxes(context, { ...filter, state: 'ready' }).map(({ id }) => ofSandbox(id));
-  const freshen = async (sandboxId: string, known: boolean, signal: AbortSignal): Promise<void> => {
+  const freshen = async (sandboxId: string, isKnown: () => boolean, signal: AbortSignal): Promise<void> => {
     const vm = live(sandboxId);
-    if (vm) await sampler.fresh(vm, known, signal);
+    if (vm) await sampler.fresh(vm, isKnown, signal);
   };
   return {
     container: async (id, signal) => {
       const known = containers.require(id);
       const { state, sandboxId } = containers.get(known);
-      if (state === 'running') await freshen(sandboxId, ofContainer(known).sample !== null, signal);
+      if (state === 'running') await freshen(sandboxId, () => hasSample(known), signal);
       return ofContainer(containers.require(known));
     },
     containers: (filter) => {
@@ -36,7 +38,7 @@ export function statsService(context: PodContext): StatsService {
     },
     sandbox: async (id, signal) => {
       const known = sandboxes.require(id);
-      await freshen(known, live(known)?.samples.latest !== undefined, signal);
+      await freshen(known, () => live(known)?.samples.latest !== undefined, signal);
       return ofSandbox(sandboxes.require(known));
     },
     sandboxes: (filter) => {

@@ -105,15 +105,23 @@ export class Sampler {
     if (this.#running.get(vm) === running) this.#running.delete(vm);
   }
 
-  /** Returns when there is a new sample, or after a while without one. `known`: an older one would do. */
-  async fresh(vm: Sampled, known: boolean, signal: AbortSignal): Promise<void> {
+  /** Returns when there is a new sample, or after a while without one. `isKnown`: the last one has what is asked for. */
+  async fresh(vm: Sampled, isKnown: () => boolean, signal: AbortSignal): Promise<void> {
     if (vm.standstill) return;
+    const known = isKnown();
     if (known && performance.now() - (vm.samples.latest?.clockMs ?? -Infinity) < YOUNG_MS) return;
     const enough = new AbortController();
     const patienceMs = known ? PATIENCE_MS : GREAT_PATIENCE_MS;
     const patience = sleep(patienceMs, undefined, { signal: AbortSignal.any([signal, enough.signal]) });
-    await Promise.race([this.refresh(vm), patience.catch(() => undefined)]);
+    const sampled = known ? this.refresh(vm) : this.#first(vm, isKnown);
+    await Promise.race([sampled, patience.catch(() => undefined)]);
     enough.abort();
+  }
+
+  /** What is on its way will do, if it has what is asked for: a starved VM needs seconds for each answer. */
+  async #first(vm: Sampled, isKnown: () => boolean): Promise<void> {
+    await this.#running.get(vm)?.ended;
+    if (!isKnown()) await this.refresh(vm);
   }
 
   [Symbol.dispose](): void {
