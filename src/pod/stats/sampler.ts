@@ -18,7 +18,9 @@ const AT_ONCE = 32;
 const YOUNG_MS = 500;
 /** how long that one waits, when there is an older sample, and when there is none */
 const PATIENCE_MS = 2000;
-const GREAT_PATIENCE_MS = 10_000;
+const GREAT_PATIENCE_MS = 30_000;
+/** questions that the latter asks, as a starved VM misses the deadline of one */
+const FIRST_TRIES = 3;
 /** how long an agent may take for a short answer before the question is given up */
 const ANSWER_MS = 10_000;
 
@@ -121,7 +123,7 @@ export class Sampler {
   /** What is on its way will do, if it has what is asked for: a starved VM needs seconds for each answer. */
   async #first(vm: Sampled, isKnown: () => boolean): Promise<void> {
     await this.#running.get(vm)?.ended;
-    if (!isKnown()) await this.refresh(vm);
+    for (let tries = 0; tries < FIRST_TRIES && !isKnown(); tries++) await this.refresh(vm);
   }
 
   [Symbol.dispose](): void {
