@@ -9,6 +9,8 @@ import { NODE, startKubelet, type Kubelet } from './cluster/kubelet.ts';
 import type { Kubectl } from './cluster/kubectl.ts';
 
 export { BUSYBOX, NODE };
+/** for what is to happen: without KVM, and on a machine that has other work, all of it takes long */
+export const SLOW_MS = 300_000;
 /** what docs/kubelet.md tells people to use */
 export const DEPLOY = join(import.meta.dirname, '../../deploy');
 
@@ -128,16 +130,16 @@ export async function withPod(kubectl: Kubectl, made: PodManifest, body: () => P
   try {
     await body();
   } finally {
-    await kubectl.run(['delete', 'pod', made.metadata.name, '--now', '--ignore-not-found', '--timeout=120s']);
+    await kubectl.run(['delete', 'pod', made.metadata.name, '--now', '--ignore-not-found', '--timeout=300s']);
   }
 }
 
 export async function waitReady(kubectl: Kubectl, name: string): Promise<void> {
-  await kubectl.ok('wait', '--for=condition=Ready', `pod/${name}`, '--timeout=120s');
+  await kubectl.ok('wait', '--for=condition=Ready', `pod/${name}`, '--timeout=300s');
 }
 
 export async function waitPhase(kubectl: Kubectl, name: string, phase: string): Promise<void> {
-  await kubectl.ok('wait', `--for=jsonpath={.status.phase}=${phase}`, `pod/${name}`, '--timeout=120s');
+  await kubectl.ok('wait', `--for=jsonpath={.status.phase}=${phase}`, `pod/${name}`, '--timeout=300s');
 }
 
 export async function inPod(kubectl: Kubectl, name: string, ...command: string[]): Promise<string> {
@@ -148,5 +150,5 @@ export async function inPod(kubectl: Kubectl, name: string, ...command: string[]
 export async function heartbeat({ kubectl }: Pick<World, 'kubectl'>): Promise<void> {
   const path = 'jsonpath={.status.conditions[?(@.type=="Ready")].lastHeartbeatTime}';
   const before = await kubectl.ok('get', 'node', NODE, '-o', path);
-  await eventually(async () => notStrictEqual(await kubectl.ok('get', 'node', NODE, '-o', path), before), 60_000, 500);
+  await eventually(async () => notStrictEqual(await kubectl.ok('get', 'node', NODE, '-o', path), before), SLOW_MS, 500);
 }

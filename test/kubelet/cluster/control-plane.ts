@@ -16,7 +16,7 @@ export interface ControlPlane {
   kubeconfig(name: string, certificate: Certificate): Promise<string>;
 }
 
-const START_TIMEOUT_MS = 90_000;
+const START_TIMEOUT_MS = 300_000;
 
 export async function startControlPlane(
   lab: AsyncDisposableStack,

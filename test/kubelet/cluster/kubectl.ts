@@ -13,7 +13,7 @@ export interface KubectlAnswer {
 
 export const KUBECTL = join(PROGRAMS, 'kubectl');
 /** without KVM everything in a guest is slow */
-const TIMEOUT_MS = 240_000;
+const TIMEOUT_MS = 600_000;
 const ANY_CODE = Array.from({ length: 256 }, (_, code) => code);
 const MAX_SHOWN_COMMANDS = 4;
 const MAX_SHOWN_CHARS = 4000;

@@ -42,9 +42,6 @@ export async function startKubelet(
   const podLogsDir = join(directory, 'pod-logs');
   for (const path of [rootDir, staticPodDir, podLogsDir]) await mkdir(path);
   lab.defer(() => unmountBelow(directory));
-  // as a node's mounts are; else each kubelet that starts puts one more mount there
-  await run('mount', ['--bind', rootDir, rootDir]);
-  await run('mount', ['--make-rshared', rootDir]);
   const node = await plane.authority.sign('node', `/O=system:nodes/CN=system:node:${NODE}`);
   const kubeconfig = await plane.kubeconfig('node', node);
   const base = await configuration({ plane, daemon, nodeIp, cgroupRoot, staticPodDir, podLogsDir });

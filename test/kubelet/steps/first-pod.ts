@@ -11,6 +11,7 @@ import {
   waitReady,
   type PodObject,
   type World,
+  SLOW_MS,
 } from '../world.ts';
 
 export const FIRST = 'first';
@@ -129,7 +130,7 @@ export async function firstPodRuns({ steps, kubectl }: World): Promise<void> {
     await kubectl.apply(configMap('settings', { colour: 'green' }));
     await eventually(
       async () => strictEqual(await inPod(kubectl, FIRST, 'cat', '/settings/colour'), 'green'),
-      60_000,
+      SLOW_MS,
       1000,
     );
     deepStrictEqual(await inPod(kubectl, FIRST, 'cat', '/one/colour'), 'red');

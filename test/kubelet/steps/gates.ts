@@ -11,6 +11,7 @@ import {
   waitReady,
   withPod,
   type World,
+  SLOW_MS,
 } from '../world.ts';
 
 /** Features of the kubelet that change how it talks to a runtime, and are off by default. */
@@ -51,7 +52,7 @@ export async function gates(world: World): Promise<void> {
           strictEqual(status.restartCount, 1);
           strictEqual(status.ready, true);
         },
-        90_000,
+        SLOW_MS,
         1000,
       );
       match(await inPod(kubectl, 'again', 'ls', '/keep'), /^once$/);

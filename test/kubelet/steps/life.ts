@@ -1,6 +1,6 @@
 import { match, ok, strictEqual } from 'node:assert/strict';
 import { eventually } from '../../support/steps.ts';
-import { container, pod, statusOf, waitPhase, waitReady, withPod, type World } from '../world.ts';
+import { container, pod, statusOf, waitPhase, waitReady, withPod, type World, SLOW_MS } from '../world.ts';
 
 /** How pods end. */
 export async function life(world: World): Promise<void> {
@@ -61,7 +61,7 @@ async function neverBegins({ steps, kubectl }: World): Promise<void> {
         const { state } = await statusOf(kubectl, 'imageless', 'imageless');
         match(state.waiting?.reason ?? '', /^(ErrImagePull|ImagePullBackOff)$/);
         match(state.waiting?.message ?? '', /no-such-image/);
-      }, 60_000);
+      }, SLOW_MS);
     });
   });
   await steps.check('a command that is not there: StartError, with its name', async () => {
@@ -84,7 +84,7 @@ async function deletion({ steps, kubectl }: World): Promise<void> {
     const onTerm = 'echo "stopped after: $(cat /work/story | tr "\\n" " ")"; exit 0';
     const script = `trap '${onTerm}' TERM; while :; do sleep 1 & wait $!; done`;
     const spec = {
-      terminationGracePeriodSeconds: 60,
+      terminationGracePeriodSeconds: 240,
       containers: [container('hooked', script, { lifecycle, volumeMounts: [{ name: 'work', mountPath: '/work' }] })],
       volumes: [{ name: 'work', emptyDir: {} }],
     };
@@ -94,8 +94,8 @@ async function deletion({ steps, kubectl }: World): Promise<void> {
     let log = '';
     client.stdout.on('data', (chunk: Buffer) => (log += String(chunk)));
     const startedMs = performance.now();
-    await kubectl.ok('delete', 'pod', 'hooked', '--timeout=90s');
-    ok(performance.now() - startedMs < 50_000, 'it did not need its grace');
+    await kubectl.ok('delete', 'pod', 'hooked', '--timeout=300s');
+    ok(performance.now() - startedMs < 240_000, 'it did not need its grace');
     client.kill();
     strictEqual(log, 'stopped after: postStart preStop \n');
   });
@@ -105,7 +105,7 @@ async function deletion({ steps, kubectl }: World): Promise<void> {
     await kubectl.apply(pod('stubborn', spec));
     await waitReady(kubectl, 'stubborn');
     const startedMs = performance.now();
-    await kubectl.ok('delete', 'pod', 'stubborn', '--timeout=60s');
+    await kubectl.ok('delete', 'pod', 'stubborn', '--timeout=300s');
     ok(performance.now() - startedMs >= 3000);
   });
 }

@@ -13,11 +13,11 @@ interface NodeObject {
 
 export async function node({ steps, kubectl, kubelet }: World): Promise<void> {
   await steps.need('the node becomes Ready', async () => {
-    const ready = kubectl.ok('wait', '--for=create', `node/${NODE}`, '--timeout=60s');
+    const ready = kubectl.ok('wait', '--for=create', `node/${NODE}`, '--timeout=300s');
     await ready.catch(async (error: unknown) => {
       throw new Error(`${String(error)}\n${await kubelet.program.lastLines(15)}`, { cause: error });
     });
-    await kubectl.ok('wait', '--for=condition=Ready', `node/${NODE}`, '--timeout=60s');
+    await kubectl.ok('wait', '--for=condition=Ready', `node/${NODE}`, '--timeout=300s');
   });
   await steps.check('its runtime is caisson', async () => {
     const { status } = await kubectl.json<NodeObject>('get', 'node', NODE);

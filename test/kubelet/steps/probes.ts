@@ -8,6 +8,7 @@ import {
   WAIT,
   waitReady,
   withPod,
+  SLOW_MS,
   type ContainerStatus,
   type World,
 } from '../world.ts';
@@ -43,7 +44,7 @@ export async function probes({ steps, kubectl }: World): Promise<void> {
       await inPod(kubectl, 'web', 'touch', '/tmp/www/page');
       await waitReady(kubectl, 'web');
       await inPod(kubectl, 'web', 'rm', '/tmp/www/page');
-      await kubectl.ok('wait', '--for=condition=Ready=false', 'pod/web', '--timeout=60s');
+      await kubectl.ok('wait', '--for=condition=Ready=false', 'pod/web', '--timeout=300s');
     });
   });
 }
@@ -60,7 +61,7 @@ async function until(
       ok(isSo(status), JSON.stringify(status));
       return status;
     },
-    120_000,
+    SLOW_MS,
     500,
   );
 }

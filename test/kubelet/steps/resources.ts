@@ -1,6 +1,17 @@
 import { match, ok, strictEqual } from 'node:assert/strict';
 import { eventually } from '../../support/steps.ts';
-import { container, inPod, pod, statusOf, WAIT, waitReady, withPod, type PodObject, type World } from '../world.ts';
+import {
+  container,
+  inPod,
+  pod,
+  statusOf,
+  WAIT,
+  waitReady,
+  withPod,
+  type PodObject,
+  type World,
+  SLOW_MS,
+} from '../world.ts';
 import { cgroupsOfProcesses } from '../../support/resources.ts';
 
 const NAME = 'sized';
@@ -40,7 +51,7 @@ export async function resources(world: World): Promise<void> {
         const { resources: now } = await statusOf(kubectl, NAME, NAME);
         strictEqual(now?.limits?.['memory'], '96Mi');
         strictEqual(now?.limits?.['cpu'], '800m');
-      }, 60_000);
+      }, SLOW_MS);
       strictEqual(await limitsOf(world), '80000 100000 100663296');
       const after = await statusOf(kubectl, NAME, NAME);
       strictEqual(after.containerID, before.containerID);
@@ -51,7 +62,7 @@ export async function resources(world: World): Promise<void> {
       await eventually(async () => {
         const { resources: now } = await statusOf(kubectl, NAME, NAME);
         strictEqual(now?.limits?.['memory'], '48Mi');
-      }, 60_000);
+      }, SLOW_MS);
       strictEqual(await limitsOf(world), '30000 100000 50331648');
     });
     await steps.check('nothing is deferred or refused', async () => {
@@ -88,6 +99,6 @@ async function debug({ kubectl }: World): Promise<void> {
     script,
   );
   const ended = '{.status.ephemeralContainerStatuses[0].state.terminated.exitCode}';
-  await kubectl.ok('wait', `--for=jsonpath=${ended}=0`, `pod/${NAME}`, '--timeout=60s');
+  await kubectl.ok('wait', `--for=jsonpath=${ended}=0`, `pod/${NAME}`, '--timeout=300s');
   match(await kubectl.ok('logs', NAME, '-c', 'looker'), /trap "exit 0" TERM[^]*seen$/);
 }

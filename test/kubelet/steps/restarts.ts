@@ -1,7 +1,7 @@
 import { deepStrictEqual, notStrictEqual, ok, strictEqual } from 'node:assert/strict';
 import { processesOf } from '../../support/resources.ts';
 import { eventually } from '../../support/steps.ts';
-import { container, heartbeat, inPod, NODE, pod, statusOf, waitReady, withPod, type World } from '../world.ts';
+import { container, heartbeat, inPod, NODE, pod, statusOf, waitReady, withPod, type World, SLOW_MS } from '../world.ts';
 
 /** What keeps running while the kubelet or the daemon does not. */
 export async function restarts(world: World): Promise<void> {
@@ -12,7 +12,7 @@ export async function restarts(world: World): Promise<void> {
     const before = await statusOf(kubectl, 'lasting', 'lasting');
     const isTheSame = async (): Promise<void> => {
       // a kubelet that has just begun does not know its pods yet
-      await eventually(() => inPod(kubectl, 'lasting', 'true'), 30_000, 1000);
+      await eventually(() => inPod(kubectl, 'lasting', 'true'), SLOW_MS, 1000);
       const after = await statusOf(kubectl, 'lasting', 'lasting');
       strictEqual(after.containerID, before.containerID);
       strictEqual(after.restartCount, 0);
@@ -34,15 +34,15 @@ export async function restarts(world: World): Promise<void> {
       async () => {
         await daemon.restart();
         await heartbeat(world);
-        await kubectl.ok('wait', '--for=condition=Ready', `node/${NODE}`, '--timeout=60s');
+        await kubectl.ok('wait', '--for=condition=Ready', `node/${NODE}`, '--timeout=300s');
         await isTheSame();
       },
     );
     await steps.check('without the daemon the node is not Ready; with it, it is again', async () => {
       await daemon.stop();
-      await kubectl.ok('wait', '--for=condition=Ready=false', `node/${NODE}`, '--timeout=120s');
+      await kubectl.ok('wait', '--for=condition=Ready=false', `node/${NODE}`, '--timeout=300s');
       await daemon.restart();
-      await kubectl.ok('wait', '--for=condition=Ready', `node/${NODE}`, '--timeout=60s');
+      await kubectl.ok('wait', '--for=condition=Ready', `node/${NODE}`, '--timeout=300s');
       await isTheSame();
     });
     await steps.check('the VM is killed: the kubelet makes the pod anew', async () => {
@@ -55,7 +55,7 @@ export async function restarts(world: World): Promise<void> {
           ok(after.ready);
           notStrictEqual(after.containerID, before.containerID);
         },
-        120_000,
+        SLOW_MS,
         1000,
       );
       await inPod(kubectl, 'lasting', 'true');

@@ -62,7 +62,7 @@ export async function security({ steps, kubectl }: World): Promise<void> {
     const spec = { containers: [container('rooted', WAIT, { securityContext: { runAsNonRoot: true } })] };
     await withPod(kubectl, pod('rooted', spec), async () => {
       const reason = '{.status.containerStatuses[0].state.waiting.reason}';
-      await kubectl.ok('wait', `--for=jsonpath=${reason}=CreateContainerConfigError`, 'pod/rooted', '--timeout=60s');
+      await kubectl.ok('wait', `--for=jsonpath=${reason}=CreateContainerConfigError`, 'pod/rooted', '--timeout=300s');
     });
   });
   await steps.check('hostNetwork: refused, and the event tells why', async () => {

@@ -11,12 +11,12 @@ export async function staticPod({ steps, kubectl, kubelet }: World): Promise<voi
     const metadata = { name: 'fixed', namespace: 'default' };
     const spec = { containers: [container('fixed', WAIT)], terminationGracePeriodSeconds: 5 };
     await writeFile(file, JSON.stringify({ apiVersion: 'v1', kind: 'Pod', metadata, spec }));
-    await kubectl.ok('wait', '--for=create', `pod/${name}`, '--timeout=60s');
+    await kubectl.ok('wait', '--for=create', `pod/${name}`, '--timeout=300s');
     await waitReady(kubectl, name);
     strictEqual(await inPod(kubectl, name, 'hostname'), name);
   });
   await steps.check('it goes when its file goes', async () => {
     await rm(file);
-    await kubectl.ok('wait', '--for=delete', `pod/${name}`, '--timeout=60s');
+    await kubectl.ok('wait', '--for=delete', `pod/${name}`, '--timeout=300s');
   });
 }

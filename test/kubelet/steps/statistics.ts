@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { eventually } from '../../support/steps.ts';
-import { container, DEPLOY, heartbeat, NODE, pod, waitReady, withPod, type World } from '../world.ts';
+import { container, DEPLOY, heartbeat, NODE, pod, waitReady, withPod, type World, SLOW_MS } from '../world.ts';
 
 /** /stats/summary, which kubectl top and the metrics server are made of, and Prometheus' metrics. */
 export async function statistics(world: World): Promise<void> {
@@ -30,7 +30,7 @@ export async function statistics(world: World): Promise<void> {
       ok(Number(summary.node.runtime.imageFs.usedBytes) > 0, JSON.stringify(summary.node.runtime));
     };
     await steps.check('/stats/summary has the pod: processor, memory, disk', () =>
-      eventually(() => summaryHasIt(false), 60_000, 2000),
+      eventually(() => summaryHasIt(false), SLOW_MS, 2000),
     );
     await steps.check('/metrics/resource has it, too', async () => {
       match(
@@ -43,7 +43,7 @@ export async function statistics(world: World): Promise<void> {
       const { featureGates } = parse(await readFile(join(DEPLOY, 'kubelet.conf'), 'utf8')) as { featureGates: object };
       await kubelet.start({ featureGates });
       await heartbeat(world);
-      await eventually(() => summaryHasIt(true), 60_000, 2000);
+      await eventually(() => summaryHasIt(true), SLOW_MS, 2000);
       const metrics = await raw('metrics/cadvisor');
       match(metrics, /^container_cpu_usage_seconds_total\{.*container="busy".*\} [\d.e+]+/m);
       match(metrics, /^container_memory_working_set_bytes\{.*container="busy".*\} [\d.e+]+/m);

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { run } from '../../../src/lib/exec.ts';
 import { eventually } from '../../support/steps.ts';
 import { printed } from '../../conformance/streaming/world.ts';
-import { BUSYBOX, container, inPod, NODE, pod, waitReady, withPod, type World } from '../world.ts';
+import { BUSYBOX, container, inPod, NODE, pod, waitReady, withPod, type World, SLOW_MS } from '../world.ts';
 import { FIRST, PAGE } from './first-pod.ts';
 
 export async function streams(world: World): Promise<void> {
@@ -42,7 +42,7 @@ export async function streams(world: World): Promise<void> {
       'tty; stty size; read x; echo "got $x"; exit 3',
     );
     const line = `stty rows 40 cols 100; exec ${command.map((word) => `'${word}'`).join(' ')}`;
-    const options = { input: 'typed\n', okCodes: [0, 3], timeoutMs: 60_000 };
+    const options = { input: 'typed\n', okCodes: [0, 3], timeoutMs: SLOW_MS };
     const answer = await run('script', ['-qec', line, '/dev/null'], options);
     match(answer.stdout, /\/dev\/(pts\/\d|console)\r\n40 100\r\n/);
     match(answer.stdout, /got typed\r\n/);
@@ -88,18 +88,19 @@ async function logs({ steps, kubectl, kubelet }: World): Promise<void> {
   });
   await steps.check('logs -f goes on when the kubelet rotates the log', async () => {
     // more than containerLogMaxSize of the kubelet's configuration
-    const script = 'n=0; while [ $n -lt 4000 ]; do echo "line $((n += 1)) of a log that is long"; done; sleep 1000';
+    const script = 'n=0; while [ $n -lt 2000 ]; do echo "line $((n += 1)) of a log that is long"; done; sleep 1000';
     await withPod(kubectl, pod('writer', { containers: [container('writer', script)] }), async () => {
       await waitReady(kubectl, 'writer');
       const client = kubectl.start('logs', '-f', 'writer');
       const ended = once(client, 'close');
-      await printed(client.stdout, /line 4000 of/);
+      await printed(client.stdout, /line 2000 of/);
       await eventually(
         async () => ok((await logFiles(kubelet.podLogsDir)).some((file) => /0\.log\.\d/.test(file))),
-        60_000,
+        SLOW_MS,
       );
+      const later = printed(client.stdout, /after the rotation\n/);
       await inPod(kubectl, 'writer', 'sh', '-c', 'echo after the rotation >/proc/1/fd/1');
-      await printed(client.stdout, /after the rotation\n/);
+      await later;
       client.kill();
       await ended;
     });
@@ -128,7 +129,7 @@ async function attach({ kubectl }: World): Promise<void> {
   client.stdin.end();
   client.kill();
   await ended;
-  await kubectl.ok('wait', '--for=jsonpath={.status.phase}=Succeeded', 'pod/listener', '--timeout=60s');
+  await kubectl.ok('wait', '--for=jsonpath={.status.phase}=Succeeded', 'pod/listener', '--timeout=300s');
   match(await kubectl.ok('logs', 'listener'), /got two\nend$/);
   await kubectl.ok('delete', 'pod', 'listener', '--wait=false');
 }

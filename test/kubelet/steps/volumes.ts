@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { run } from '../../../src/lib/exec.ts';
 import { PAGE, WEB } from '../../conformance/crictl/world.ts';
 import { eventually } from '../../support/steps.ts';
-import { container, inPod, pod, WAIT, waitReady, withPod, type World } from '../world.ts';
+import { container, inPod, pod, WAIT, waitReady, withPod, type World, SLOW_MS } from '../world.ts';
 
 /** Volumes of the node and of images. */
 export async function volumes({ steps, kubectl, kubelet }: World): Promise<void> {
@@ -44,7 +44,7 @@ export async function volumes({ steps, kubectl, kubelet }: World): Promise<void>
       try {
         await writeFile(join(home, 'below', 'mounted'), 'later');
         const look = () => inPod(kubectl, 'holder', 'cat', '/node/below/mounted');
-        strictEqual(await eventually(look, 30_000, 1000), 'later');
+        strictEqual(await eventually(look, SLOW_MS, 1000), 'later');
       } finally {
         await run('umount', ['--lazy', join(home, 'below')]);
       }
