@@ -107,9 +107,9 @@ async function story(world: World): Promise<void> {
 
 /** Without the mounts that each kubelet which starts makes of its own directory. */
 async function podsResources(daemon: TestDaemon, { rootDir }: Kubelet): Promise<Resources> {
-  const resources = await countResources(daemon);
+  const counted = await countResources(daemon);
   const targets = (await readFile('/proc/self/mountinfo', 'utf8')).split('\n').map((line) => line.split(' ')[4]);
-  return { ...resources, mounts: resources.mounts - targets.filter((target) => target === rootDir).length };
+  return { ...counted, mounts: counted.mounts - targets.filter((target) => target === rootDir).length };
 }
 
 async function keepLogs({ dir }: TestDaemon, directory: string): Promise<void> {
