@@ -84,7 +84,7 @@ class AttachedClient implements OutputClient, Disposable {
 
   async #drain(stream: StreamName): Promise<void> {
     this.#draining.add(stream);
-    await this.#call.sink(stream).drained();
+    await this.#call.outputs[stream].drained();
     this.#draining.delete(stream);
     if (this.#draining.size > 0) return;
     clearTimeout(this.#stalled);

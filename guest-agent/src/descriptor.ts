@@ -34,6 +34,16 @@ export function socketOf(handle: PipeHandle): Socket {
 /** The read end of a pipe, as a stream. */
 export const readerOf = (fd: number): Socket => wrap(fd, true, false);
 
+/**
+ * As `readerOf`, into one buffer that all of them share: `take` must be done with it when it returns. False stops the
+ * reading until `resume`.
+ */
+export function readInto(buffer: Buffer, fd: number, take: (data: Buffer) => boolean): Socket {
+  const onread = { buffer, callback: (length: number) => take(buffer.subarray(0, length)) };
+  const options: object = { handle: pipeHandle(fd, 'SOCKET'), readable: true, writable: false, onread };
+  return new Socket(options);
+}
+
 /** The write end of a pipe. */
 export const writerOf = (fd: number): Socket => wrap(fd, false, true);
 

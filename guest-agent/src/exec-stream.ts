@@ -1,11 +1,10 @@
 import type { ExecStart__Output } from '../../proto/generated/agent/caisson/agent/v1/ExecStart.ts';
 import { cgroupProcesses, killCgroup } from './cgroup.ts';
 import { requireRunning } from './containers.ts';
-import { readerOf } from './descriptor.ts';
 import { forgetExec, startExec, type ExecProcess } from './exec-process.ts';
 import { kill } from './kill.ts';
 import { inputSink, pipeInput, type ProcessInput } from './process-input.ts';
-import { drain, forward, type ForwardedOutput } from './process-output.ts';
+import { drain, forward, forwardPipe, type ForwardedOutput } from './process-output.ts';
 import type { StreamCall } from './stream-call.ts';
 import { Terminal } from './terminal.ts';
 
@@ -50,11 +49,11 @@ function connect({ streams }: ExecProcess, call: StreamCall): Connected {
   const input = terminal ?? (streams.stdin === undefined ? undefined : pipeInput(streams.stdin));
   if (input) call.input.pipe(inputSink(input));
   else call.input.resume();
-  const stdout = terminal?.socket ?? (streams.stdout === undefined ? undefined : readerOf(streams.stdout));
-  const stderr = streams.stderr === undefined ? undefined : readerOf(streams.stderr);
+  const { STDOUT, STDERR } = call.outputs;
   const outputs = [
-    ...(stdout ? [forward(stdout, call.sink('STDOUT'))] : []),
-    ...(stderr ? [forward(stderr, call.sink('STDERR'))] : []),
+    ...(terminal ? [forward(terminal.socket, STDOUT)] : []),
+    ...(streams.stdout === undefined ? [] : [forwardPipe(streams.stdout, STDOUT)]),
+    ...(streams.stderr === undefined ? [] : [forwardPipe(streams.stderr, STDERR)]),
   ];
   return { outputs, input, terminal };
 }

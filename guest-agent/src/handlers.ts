@@ -1,6 +1,7 @@
 import type { handleUnaryCall, ServiceError } from '@grpc/grpc-js';
 import { describeError, isCaissonError } from '../../src/lib/errors.ts';
 import { statusOf } from '../../src/lib/grpc/status.ts';
+import { controlCalls } from './precedence.ts';
 
 /** What grpc-js sends as the call's status. */
 export function fail(error: unknown): Partial<ServiceError> {
@@ -10,6 +11,13 @@ export function fail(error: unknown): Partial<ServiceError> {
 
 const isErrnoNoSpace = (error: unknown): boolean =>
   error instanceof Error && 'code' in error && error.code === 'ENOSPC';
+
+/** As `unary`; streams that bring much wait for it. */
+export function urgent<Request, Response>(
+  handle: (request: Request) => Promise<Response>,
+): handleUnaryCall<Request, Response> {
+  return unary((request) => controlCalls.of(() => handle(request)));
+}
 
 /** A promise-returning function as a gRPC handler. */
 export function unary<Request, Response>(

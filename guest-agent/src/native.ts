@@ -22,6 +22,7 @@ const c = {
   ioctl: libc.func('int ioctl(int fd, unsigned long request, const uint8_t *argument)'),
   setsockopt: libc.func('int setsockopt(int fd, int level, int name, const uint8_t *value, uint32_t length)'),
   pipe2: libc.func('int pipe2(uint8_t *fds, int flags)'),
+  fcntl: libc.func('fcntl', 'int', ['int', 'int', 'long']),
   mount: libc.func(
     'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
   ),
@@ -107,6 +108,12 @@ export function pipe(): { readonly read: number; readonly write: number } {
   const fds = Buffer.alloc(8);
   check('pipe2', c.pipe2(fds, SOCK_CLOEXEC));
   return { read: fds.readInt32LE(0), write: fds.readInt32LE(4) };
+}
+
+/** How much a pipe holds before its writer waits; 64 KiB by default. */
+export function setPipeSize(fd: number, bytes: number): void {
+  const F_SETPIPE_SZ = 1031;
+  check('fcntl', c.fcntl(fd, F_SETPIPE_SZ, bytes));
 }
 
 /** `fd`: the master of a terminal. The foreground processes get SIGWINCH. */

@@ -17,7 +17,8 @@ import { attach } from './attach.ts';
 import * as containers from './containers.ts';
 import { execStream } from './exec-stream.ts';
 import { execSync } from './exec.ts';
-import { fail, unary } from './handlers.ts';
+import { withDataMessages } from './data-message.ts';
+import { fail, unary, urgent } from './handlers.ts';
 import type { OutputReader } from './output.ts';
 import { portForward } from './port-forward.ts';
 import { onlineProcessors } from './processors.ts';
@@ -36,7 +37,10 @@ export function makeServer(): grpc.Server {
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
   });
-  server.addService(loadAgent().service, handlers);
+  const { service } = loadAgent();
+  const streams = Object.entries(service).filter(([, method]) => method.requestStream && method.responseStream);
+  const withData = Object.fromEntries(streams.map(([name, method]) => [name, withDataMessages(method)]));
+  server.addService({ ...service, ...withData }, handlers);
   return server;
 }
 
@@ -101,11 +105,11 @@ const handlers: AgentHandlers = {
 
   StartContainer: unary(async (request) => ({ pid: await containers.startContainer(request.id) })),
 
-  SignalContainer: unary(async ({ id, signal, all }) => ({
+  SignalContainer: urgent(async ({ id, signal, all }) => ({
     ignored: await containers.signalContainer(id, signal, all),
   })),
 
-  FreezeContainer: unary(async ({ id, frozen }) => {
+  FreezeContainer: urgent(async ({ id, frozen }) => {
     await containers.freezeContainer(id, frozen);
     return {};
   }),
@@ -117,7 +121,7 @@ const handlers: AgentHandlers = {
     return {};
   }),
 
-  RemoveContainer: unary(async (request) => {
+  RemoveContainer: urgent(async (request) => {
     await containers.removeContainer(request.id);
     return {};
   }),

@@ -45,7 +45,7 @@ async function serve(container: Container, call: StreamCall): Promise<void> {
     if (!stdin || !stdout || !stderr) throw new CaissonError('internal', 'the SFTP server has no streams');
     stdin.on('error', () => stdin.destroy()); // it has ended
     call.input.pipe(stdin);
-    const outputs = [forward(socketOf(stdout), call.sink('STDOUT')), forward(socketOf(stderr), call.sink('STDERR'))];
+    const outputs = [forward(socketOf(stdout), call.outputs.STDOUT), forward(socketOf(stderr), call.outputs.STDERR)];
     call.started();
     call.exit(await ended);
     await drain(outputs, call.left);

@@ -1,14 +1,12 @@
-import { once } from 'node:events';
-import { finished } from 'node:stream/promises';
 import type { handleBidiStreamingCall, ServerDuplexStream } from '@grpc/grpc-js';
 import type { StreamRequest__Output } from '../../proto/generated/agent/caisson/agent/v1/StreamRequest.ts';
-import type { StreamResponse } from '../../proto/generated/agent/caisson/agent/v1/StreamResponse.ts';
-import { CreditReader, CreditWriter } from '../../src/lib/credit.ts';
+import { CreditReader, INPUT_CREDIT_BYTES } from '../../src/lib/credit.ts';
 import { CaissonError } from '../../src/lib/errors.ts';
+import { CreditedOutput } from './credited-output.ts';
+import { dataMessage, type Response } from './data-message.ts';
 import { fail } from './handlers.ts';
 import type { ProcessEnd } from './native.ts';
 import type { StreamName } from './output.ts';
-import type { OutputSink } from './process-output.ts';
 
 /** What the client wants besides data. */
 export interface StreamControl {
@@ -16,14 +14,14 @@ export interface StreamControl {
   signal(signal: number): void;
 }
 
-type Call = ServerDuplexStream<StreamRequest__Output, StreamResponse>;
+type Call = ServerDuplexStream<StreamRequest__Output, Response>;
 
 /** The agent's end of an Exec, Attach or PortForward call: proto/agent/v1/agent.proto, StreamRequest. */
 export class StreamCall {
   /** ends when the client ends it or leaves */
   readonly input: CreditReader;
   /** drop what they get when the client has left */
-  readonly outputs: Readonly<Record<StreamName, CreditWriter>>;
+  readonly outputs: Readonly<Record<StreamName, CreditedOutput>>;
   /** aborts when the client leaves */
   readonly left: AbortSignal;
   readonly #leave = new AbortController();
@@ -34,10 +32,10 @@ export class StreamCall {
   constructor(call: Call) {
     this.#call = call;
     this.left = this.#leave.signal;
-    this.input = new CreditReader((credit) => this.#send({ credit }));
+    this.input = new CreditReader(INPUT_CREDIT_BYTES, (credit) => this.#send({ credit }));
     const writer = (stream: StreamName) =>
-      new CreditWriter({
-        data: (data) => this.#send(stream === 'STDOUT' ? { stdout: data } : { stderr: data }),
+      new CreditedOutput({
+        data: (data) => this.#send(dataMessage(stream, data)),
         end: () => this.#send({ end: stream }),
       });
     this.outputs = { STDOUT: writer('STDOUT'), STDERR: writer('STDERR') };
@@ -58,16 +56,9 @@ export class StreamCall {
     this.#early = [];
   }
 
-  sink(stream: StreamName): OutputSink {
-    const writer = this.outputs[stream];
-    return { write: (data) => writer.write(data), drained: async () => void (await once(writer, 'drain')) };
-  }
-
   /** Sends the ends of the outputs; returns when everything before them has been sent, or the client has left. */
   async endOutputs(): Promise<void> {
-    const writers = Object.values(this.outputs);
-    for (const writer of writers) writer.end();
-    await Promise.all(writers.map((writer) => finished(writer)));
+    await Promise.all(Object.values(this.outputs).map((output) => output.end()));
   }
 
   take(message: StreamRequest__Output): void {
@@ -85,7 +76,7 @@ export class StreamCall {
   }
 
   leave(): void {
-    for (const writer of Object.values(this.outputs)) writer.discard();
+    for (const output of Object.values(this.outputs)) output.discard();
     this.input.receiveEnd();
     this.#leave.abort();
   }
@@ -95,7 +86,7 @@ export class StreamCall {
     else this.#early.push(apply);
   }
 
-  #send(message: StreamResponse): void {
+  #send(message: Response): void {
     if (!this.left.aborted) this.#call.write(message); // bounded by the credit
   }
 }
@@ -103,7 +94,7 @@ export class StreamCall {
 /** The handler of an RPC; `serve` returns when nothing more is to be sent. */
 export function streaming(
   serve: (start: StreamRequest__Output, call: StreamCall) => Promise<void>,
-): handleBidiStreamingCall<StreamRequest__Output, StreamResponse> {
+): handleBidiStreamingCall<StreamRequest__Output, Response> {
   return (call) => {
     let stream: StreamCall | undefined;
     const failed = (error: unknown): void => {

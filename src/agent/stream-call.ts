@@ -1,7 +1,7 @@
 import { status, type ClientDuplexStream } from '@grpc/grpc-js';
 import type { StreamRequest } from '../../proto/generated/agent/caisson/agent/v1/StreamRequest.ts';
 import type { StreamResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/StreamResponse.ts';
-import { CreditReader, CreditWriter } from '../lib/credit.ts';
+import { CreditReader, CreditWriter, OUTPUT_CREDIT_BYTES } from '../lib/credit.ts';
 import { CaissonError } from '../lib/errors.ts';
 import { agentError } from './status.ts';
 
@@ -34,8 +34,10 @@ export class StreamCall {
     this.#raw = raw;
     this.#onOver = onOver;
     this.stdin = new CreditWriter({ data: (data) => this.#send({ data }), end: () => this.#send({ end: true }) });
-    this.stdout = new CreditReader((bytes) => this.#post(() => this.#outbox.credit('STDOUT', bytes)));
-    this.stderr = new CreditReader((bytes) => this.#post(() => this.#outbox.credit('STDERR', bytes)));
+    const reader = (stream: 'STDOUT' | 'STDERR') =>
+      new CreditReader(OUTPUT_CREDIT_BYTES, (bytes) => this.#post(() => this.#outbox.credit(stream, bytes)));
+    this.stdout = reader('STDOUT');
+    this.stderr = reader('STDERR');
     this.started = this.#started.promise;
     this.exited = this.#exited.promise;
     // who does not ask, or does not listen, need not be told

@@ -2,28 +2,35 @@
 import { Readable, Writable } from 'node:stream';
 import { CaissonError } from './errors.ts';
 
-export const CREDIT_BYTES = 256 * 1024;
-const MAX_DATA_BYTES = 64 * 1024;
+/** of what goes to the guest */
+export const INPUT_CREDIT_BYTES = 256 * 1024;
+/** of what comes from the guest, whose processor does better with fewer and larger messages */
+export const OUTPUT_CREDIT_BYTES = 512 * 1024;
+const MAX_INPUT_DATA_BYTES = 64 * 1024;
 /** so that a flood of tiny messages is bounded, too */
-const MESSAGE_COST_BYTES = 128;
+export const MESSAGE_COST_BYTES = 128;
+/** Two such messages use the credit up: one is under way while the other is consumed. */
+export const MAX_OUTPUT_DATA_BYTES = OUTPUT_CREDIT_BYTES / 2 - MESSAGE_COST_BYTES;
 /** a sender whose credit is nearly used up waits for more, instead of sending crumbs */
-const LEAST_DATA_BYTES = 16 * 1024;
-const GRANT_BYTES = CREDIT_BYTES / 4;
+export const LEAST_DATA_BYTES = 16 * 1024;
 
-const costOf = (data: Buffer): number => data.length + MESSAGE_COST_BYTES;
+export const costOf = (data: Buffer): number => data.length + MESSAGE_COST_BYTES;
 
 /** What the other side sends. Its memory is bounded by the credit, however slowly it is read. */
 export class CreditReader extends Readable {
   readonly #grant: (bytes: number) => void;
+  readonly #grantBytes: number;
   readonly #queue: Buffer[] = [];
-  #credit = CREDIT_BYTES;
+  #credit: number;
   #consumed = 0;
   #wanted = false;
   #ended = false;
 
-  /** `grant` tells the other side how much more it may send. */
-  constructor(grant: (bytes: number) => void) {
+  /** `grant` tells the other side how much more than `credit` it may send. */
+  constructor(credit: number, grant: (bytes: number) => void) {
     super({ highWaterMark: LEAST_DATA_BYTES });
+    this.#credit = credit;
+    this.#grantBytes = credit / 4;
     this.#grant = grant;
   }
 
@@ -55,7 +62,7 @@ export class CreditReader extends Readable {
 
   #consume(data: Buffer): void {
     this.#consumed += costOf(data);
-    if (this.#consumed < GRANT_BYTES) return;
+    if (this.#consumed < this.#grantBytes) return;
     this.#credit += this.#consumed;
     this.#grant(this.#consumed);
     this.#consumed = 0;
@@ -67,22 +74,23 @@ export interface CreditSender {
   end(): void;
 }
 
-/** Sends within its credit; a write is done when all of it has been sent. */
+/** Sends input within its credit; a write is done when all of it has been sent. */
 export class CreditWriter extends Writable {
   readonly #send: CreditSender;
-  #credit = CREDIT_BYTES;
+  #credit = INPUT_CREDIT_BYTES;
   #waiting: (() => void) | undefined;
   #discards = false;
 
   constructor(send: CreditSender) {
-    super({ highWaterMark: MAX_DATA_BYTES });
+    super({ highWaterMark: MAX_INPUT_DATA_BYTES });
     this.#send = send;
   }
 
   /** The other side has consumed this much; throws `resource_exhausted` when it never got that much. */
   grant(bytes: number): void {
     this.#credit += bytes;
-    if (this.#credit > CREDIT_BYTES) throw new CaissonError('resource_exhausted', 'more credit came than was used');
+    if (this.#credit > INPUT_CREDIT_BYTES)
+      throw new CaissonError('resource_exhausted', 'more credit came than was used');
     this.#proceed();
   }
 
@@ -99,7 +107,7 @@ export class CreditWriter extends Writable {
         this.#waiting = () => this._write(rest, _encoding, done);
         return;
       }
-      const part = rest.subarray(0, Math.min(this.#credit - MESSAGE_COST_BYTES, MAX_DATA_BYTES));
+      const part = rest.subarray(0, Math.min(this.#credit - MESSAGE_COST_BYTES, MAX_INPUT_DATA_BYTES));
       rest = rest.subarray(part.length);
       this.#credit -= costOf(part);
       this.#send.data(part);

@@ -16,7 +16,8 @@ export interface AcceleratorChoice {
   readonly reason: string;
 }
 
-const TCG_CPU = 'max';
+/** TCG runs `rep movsb` byte by byte; without these two flags kernel and libc copy by larger steps. */
+const TCG_CPU = 'max,-erms,-fsrm';
 /** `host` alone makes QEMU abort on hosts that hide the capability register from their guests. */
 const KVM_CPUS = ['host', 'host,-arch-capabilities'];
 /** A kernel under working KVM prints within a fraction of a second: 5 s are enough where 90 s are for a boot. */
@@ -77,7 +78,10 @@ async function probe(options: ProbeOptions, signal: AbortSignal): Promise<Accele
 async function recall(file: string, key: string): Promise<AcceleratorChoice | undefined> {
   const text = await readFileIfExists(file);
   const stored = memorySchema.safeParse(parseJson(text ?? ''));
-  return stored.success && stored.data.key === key ? stored.data.choice : undefined;
+  if (!stored.success || stored.data.key !== key) return undefined;
+  const { choice } = stored.data;
+  // only a model of KVM's was found out by trying
+  return choice.kind === 'tcg' ? { ...choice, cpuModel: TCG_CPU } : choice;
 }
 
 const memorySchema = z.object({

@@ -3,13 +3,13 @@ import { randomBytes, randomInt } from 'node:crypto';
 import { test } from 'node:test';
 import { buffer } from 'node:stream/consumers';
 import { Readable } from 'node:stream';
-import { CREDIT_BYTES, CreditReader, CreditWriter } from '../../src/lib/credit.ts';
+import { CreditReader, CreditWriter, INPUT_CREDIT_BYTES as CREDIT_BYTES } from '../../src/lib/credit.ts';
 
 /** A writer and a reader joined as over a network; `sent` counts what left the writer. */
 function joined() {
   const state = { sent: 0, granted: 0 };
   const later = (task: () => void) => void setImmediate(task);
-  const reader: CreditReader = new CreditReader((bytes) => {
+  const reader: CreditReader = new CreditReader(CREDIT_BYTES, (bytes) => {
     state.granted += bytes;
     later(() => writer.grant(bytes));
   });
@@ -53,7 +53,7 @@ test('tiny messages use up the credit as well', async () => {
 });
 
 test('a peer that breaks the rules is found out', () => {
-  const reader = new CreditReader(() => undefined);
+  const reader = new CreditReader(CREDIT_BYTES, () => undefined);
   for (let at = 0; at < 3; at++) reader.receive(Buffer.alloc(64 * 1024));
   assert.throws(() => reader.receive(Buffer.alloc(64 * 1024)), { code: 'resource_exhausted' });
   const writer = new CreditWriter({ data: () => undefined, end: () => undefined });
