@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { busyboxImage } from '../../images/busybox.ts';
 import { writeLayout } from '../../images/layout.ts';
+import { setUpSsh } from '../../src/cli/ssh-setup.ts';
 import { removeTree } from '../../src/lib/files.ts';
 import { startTestDaemon, type TestDaemon } from '../support/daemon.ts';
 import { netnsOf, processesOf } from '../support/resources.ts';
@@ -25,7 +26,7 @@ export async function startLab(mode: Mode): Promise<Lab> {
   const daemon = await startTestDaemon({
     ownSession: true,
     images: [busybox],
-    config: { log: { level: 'info' }, vm: mode.vm },
+    config: { log: { level: 'info' }, vm: mode.vm, ssh: { enabled: true } },
   });
   undo.defer(() => endDaemon(daemon));
   const layout = join(daemon.dir, 'layout');
@@ -38,6 +39,7 @@ export async function startLab(mode: Mode): Promise<Lab> {
   });
   undo.defer(() => endContainerd(containerd));
   await removeTree(layout);
+  await setUpSsh(daemon.config, { home: daemon.dir });
   const release = undo.move();
   return { daemon, caisson: caissonPeer(daemon), containerd, [Symbol.asyncDispose]: () => release.disposeAsync() };
 }
@@ -48,6 +50,7 @@ function caissonPeer(daemon: TestDaemon): Peer {
     cri: daemon.cri,
     dir: daemon.dir,
     cgroupParent: '',
+    sshConfig: join(daemon.dir, '.ssh/config'),
     settled: (signal) => poolIsFull(daemon, signal),
     podProcesses: async () => (await processesOf(daemon)).map(({ pid }) => pid),
   };

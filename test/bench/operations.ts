@@ -23,6 +23,8 @@ export interface RunningPod {
   readonly config: ReturnType<typeof podConfig>;
 }
 
+/** the container that every pod begins with */
+export const SLEEPER = 'sleeper';
 const EXECS = 3;
 let serial = 0;
 
@@ -94,7 +96,7 @@ async function startContainer(
   { cri: { runtime } }: Peer,
   pod: Sandbox,
   call: CallOptions,
-  name = 'sleeper',
+  name = SLEEPER,
 ): Promise<string> {
   const config = {
     metadata: { name, attempt: 0 },

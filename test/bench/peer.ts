@@ -10,6 +10,8 @@ export interface Peer {
   /** pods' logs go below it */
   readonly dir: string;
   readonly cgroupParent: string;
+  /** OpenSSH's configuration with which its containers are entered, where it has such a door */
+  readonly sshConfig?: string;
   /** returns when it does nothing in the background that would disturb what is timed next */
   readonly settled: (signal: AbortSignal) => Promise<void>;
   /** every process that is there because of its pods */

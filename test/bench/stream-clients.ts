@@ -1,4 +1,4 @@
-/** Clients of streaming URLs: client-go, which kubectl and crictl are made of. */
+/** Clients of streaming URLs: client-go, which kubectl and crictl are made of. And OpenSSH's ssh. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { connect } from 'node:net';
@@ -36,15 +36,45 @@ export async function succeeded(child: ChildProcess): Promise<void> {
   if (code !== 0) throw new Error(`the client ended with code ${code}`);
 }
 
-/** `ms` from each key to its echo. */
+/** Into a terminal; `ms` from each key to its echo. */
 export async function typeKeys(
   transport: Transport,
   url: string,
   keys: number,
   signal: AbortSignal,
 ): Promise<number[]> {
-  const args = ['run', '-transport', transport, '-tty', '-stdin', url];
-  const client = ended(spawn(STREAMS, args, { stdio: ['pipe', 'pipe', 'inherit'] }), signal);
+  return await typeInto(STREAMS, ['run', '-transport', transport, '-tty', '-stdin', url], keys, signal);
+}
+
+/** Whom to enter: a file of OpenSSH's and a name in it. */
+export interface SshTarget {
+  readonly config: string;
+  readonly host: string;
+}
+
+const sshArguments = ({ config, host }: SshTarget): string[] => [
+  ...['-F', config, '-o', 'BatchMode=yes', '-o', 'LogLevel=ERROR'],
+  host,
+];
+
+/** As `drain`, through the ssh gateway. */
+export async function drainSsh(target: SshTarget, command: string, signal: AbortSignal): Promise<void> {
+  const args = [...sshArguments(target), command];
+  await succeeded(ended(spawn('ssh', args, { stdio: ['ignore', 'ignore', 'inherit'] }), signal));
+}
+
+/** As `typeKeys`, through the ssh gateway. */
+export async function typeKeysSsh(target: SshTarget, keys: number, signal: AbortSignal): Promise<number[]> {
+  return await typeInto('ssh', ['-tt', ...sshArguments(target), 'exec cat'], keys, signal);
+}
+
+async function typeInto(
+  program: string,
+  args: readonly string[],
+  keys: number,
+  signal: AbortSignal,
+): Promise<number[]> {
+  const client = ended(spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] }), signal);
   const times: number[] = [];
   try {
     for (let i = -1; i < keys; i++) {

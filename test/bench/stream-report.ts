@@ -15,6 +15,8 @@ interface PeerStreams {
   readonly port_forward_mib_s: number;
   readonly key_p50_ms: number;
   readonly key_p99_ms: number;
+  /** missing where there is no such door */
+  readonly ssh?: { readonly mib_s: number; readonly key_p50_ms: number; readonly key_p99_ms: number };
   readonly execs_at_once_ms: number;
   readonly stop_idle_ms: number;
   /** times the idle one */
@@ -34,10 +36,16 @@ export interface StreamReport {
     readonly stdout_websocket: number;
     readonly stdin_spdy: number;
     readonly stdin_websocket: number;
+    readonly stdout_ssh: number;
   };
 }
 
-export function streamReport({ plan, caisson, containerd, hostSide: { stdout, stdin } }: StreamResults): StreamReport {
+export function streamReport({
+  plan,
+  caisson,
+  containerd,
+  hostSide: { stdout, stdin, ssh },
+}: StreamResults): StreamReport {
   return {
     mib: plan.mib,
     execs_at_once: plan.execs,
@@ -48,17 +56,25 @@ export function streamReport({ plan, caisson, containerd, hostSide: { stdout, st
       stdout_websocket: Math.round(stdout.websocket.rate),
       stdin_spdy: Math.round(stdin.spdy.rate),
       stdin_websocket: Math.round(stdin.websocket.rate),
+      stdout_ssh: Math.round(ssh.rate),
     },
   };
 }
 
-function peerStreams({ exec, portForward, keys, execs, stop }: StreamFigures): PeerStreams {
+function peerStreams({ exec, portForward, keys, ssh, execs, stop }: StreamFigures): PeerStreams {
   return {
     exec_spdy_mib_s: rounded(exec.spdy, 1),
     exec_websocket_mib_s: rounded(exec.websocket, 1),
     port_forward_mib_s: rounded(portForward, 1),
     key_p50_ms: rounded(median(keys), 1),
     key_p99_ms: rounded(percentile(keys, 99), 1),
+    ...(ssh && {
+      ssh: {
+        mib_s: rounded(ssh.rate, 1),
+        key_p50_ms: rounded(median(ssh.keys), 1),
+        key_p99_ms: rounded(percentile(ssh.keys, 99), 1),
+      },
+    }),
     execs_at_once_ms: Math.round(execs),
     stop_idle_ms: rounded(stop.idle, 1),
     stop_while_exec_flows: rounded(stop.execFlows / stop.idle, 2),
@@ -74,6 +90,14 @@ export function streamLines(report: StreamReport): string[] {
     `${of(containerd)} ${unit}`,
   ];
   const alone = (name: string, rate: number): string[] => [`host side alone: ${name}`, `${rate} MiB/s`, ''];
+  const { ssh } = caisson;
+  const bySsh = ssh
+    ? [
+        [`ssh, ${mib} MiB of output`, `${ssh.mib_s} MiB/s`, ''],
+        ['echo of a key by ssh, p50', `${ssh.key_p50_ms} ms`, ''],
+        ['echo of a key by ssh, p99', `${ssh.key_p99_ms} ms`, ''],
+      ]
+    : [];
   return markdownTable(
     ['streams', 'Caisson', 'containerd'],
     [
@@ -82,6 +106,7 @@ export function streamLines(report: StreamReport): string[] {
       both(`port-forward, ${mib} MiB from the pod`, 'MiB/s', (peer) => peer.port_forward_mib_s),
       both('echo of a key, p50', 'ms', (peer) => peer.key_p50_ms),
       both('echo of a key, p99', 'ms', (peer) => peer.key_p99_ms),
+      ...bySsh,
       both(`${execs} execs at once`, 'ms', (peer) => peer.execs_at_once_ms),
       both('StopContainer', 'ms', (peer) => peer.stop_idle_ms),
       both('… while an exec of its pod sends all it can', 'times', (peer) => peer.stop_while_exec_flows),
@@ -90,6 +115,7 @@ export function streamLines(report: StreamReport): string[] {
       alone('stdout, WebSocket', host.stdout_websocket),
       alone('stdin, SPDY', host.stdin_spdy),
       alone('stdin, WebSocket', host.stdin_websocket),
+      alone('stdout, ssh', host.stdout_ssh),
     ],
   );
 }

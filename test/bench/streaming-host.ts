@@ -3,9 +3,13 @@
  * client. By itself: `bin/setup streaming && bin/node test/bench/streaming-host.ts`. The median of several rounds, and what
  * the server's own processor time would carry, which a busy machine changes less.
  */
-import { startServer } from '../support/streaming/server.ts';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { startGateway } from '../support/ssh/gateway.ts';
+import { fakeStreams } from '../support/streaming/fake-streams.ts';
+import { countingLogger, startServer } from '../support/streaming/server.ts';
 import { median } from './statistics.ts';
-import { drain, feed, type Transport } from './stream-clients.ts';
+import { drain, drainSsh, feed, type Transport } from './stream-clients.ts';
 
 export interface HostSide {
   /** MiB/s */
@@ -17,6 +21,8 @@ export interface HostSide {
 export interface HostSideFigures {
   readonly stdout: Readonly<Record<Transport, HostSide>>;
   readonly stdin: Readonly<Record<Transport, HostSide>>;
+  /** stdout through the ssh gateway */
+  readonly ssh: HostSide;
 }
 
 const MIB = 1024 * 1024;
@@ -34,7 +40,23 @@ export async function measureHostSide(
   return {
     stdout: { spdy: await measured(stdout('spdy')), websocket: await measured(stdout('websocket')) },
     stdin: { spdy: await measured(stdin('spdy')), websocket: await measured(stdin('websocket')) },
+    ssh: await measureSsh({ mib, rounds }, signal),
   };
+}
+
+async function measureSsh(
+  { mib, rounds }: { readonly mib: number; readonly rounds: number },
+  signal: AbortSignal,
+): Promise<HostSide> {
+  using streams = fakeStreams();
+  await using door = await startGateway({ streams, log: countingLogger().log });
+  const config = join(door.directory, 'config');
+  const key = join(door.directory, 'key');
+  await writeFile(key, door.key.privateKey, { mode: 0o600 });
+  const lines = ['HostName 127.0.0.1', `Port ${door.gateway.port}`, `IdentityFile ${key}`, 'User app.web.default'];
+  const trust = ['StrictHostKeyChecking no', 'UserKnownHostsFile /dev/null'];
+  await writeFile(config, `Host door\n${[...lines, ...trust].join('\n')}\n`);
+  return measure(() => drainSsh({ config, host: 'door' }, `head -c ${mib * MIB} /dev/zero`, signal), mib, rounds);
 }
 
 async function measure(carry: () => Promise<void>, mib: number, rounds: number): Promise<HostSide> {
@@ -50,10 +72,14 @@ async function measure(carry: () => Promise<void>, mib: number, rounds: number):
 }
 
 if (import.meta.main) {
-  const figures = await measureHostSide({ mib: 512, rounds: 5 }, new AbortController().signal);
-  for (const [stream, transports] of Object.entries(figures))
-    for (const [transport, { rate, perCpuSecond }] of Object.entries(transports as Record<string, HostSide>))
-      console.log(
-        `exec ${stream}, ${transport}: ${Math.round(rate)} MiB/s; ${Math.round(perCpuSecond)} MiB per second of the server's processor time`,
-      );
+  const { stdout, stdin, ssh } = await measureHostSide({ mib: 512, rounds: 5 }, new AbortController().signal);
+  const of = (stream: string, { spdy, websocket }: Readonly<Record<Transport, HostSide>>) => ({
+    [`exec ${stream}, spdy`]: spdy,
+    [`exec ${stream}, websocket`]: websocket,
+  });
+  const figures = { ...of('stdout', stdout), ...of('stdin', stdin), 'stdout, ssh': ssh };
+  for (const [what, { rate, perCpuSecond }] of Object.entries(figures))
+    console.log(
+      `${what}: ${Math.round(rate)} MiB/s; ${Math.round(perCpuSecond)} MiB per second of the server's processor time`,
+    );
 }

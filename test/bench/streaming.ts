@@ -1,9 +1,20 @@
 /** Exec, port-forward and terminals: how much they carry, how quickly they answer, and whom they hold up. */
 import type { CriConnection } from '../../src/lib/grpc/cri-client.ts';
-import { addContainer, endPod, startIdlePod, timed, type RunningPod } from './operations.ts';
+import { addContainer, endPod, SLEEPER, startIdlePod, timed, type RunningPod } from './operations.ts';
 import type { Peer } from './peer.ts';
 import { median } from './statistics.ts';
-import { drain, forwarding, readAll, startDrain, typeKeys, type Forwarding, type Transport } from './stream-clients.ts';
+import {
+  drain,
+  drainSsh,
+  forwarding,
+  readAll,
+  startDrain,
+  typeKeys,
+  typeKeysSsh,
+  type Forwarding,
+  type SshTarget,
+  type Transport,
+} from './stream-clients.ts';
 
 const MIB = 1024 * 1024;
 const PORT = 9000;
@@ -23,10 +34,19 @@ export interface StreamFigures {
   readonly portForward: number;
   /** `ms`, of each key */
   readonly keys: readonly number[];
+  /** the same two by ssh, where there is such a door */
+  readonly ssh: SshFigures | undefined;
   /** `ms` until the last one has its exit code */
   readonly execs: number;
   /** `ms`, medians */
   readonly stop: { readonly idle: number; readonly execFlows: number; readonly portForwardFlows: number };
+}
+
+export interface SshFigures {
+  /** MiB/s */
+  readonly rate: number;
+  /** `ms`, of each key */
+  readonly keys: readonly number[];
 }
 
 export async function measureStreaming(peer: Peer, plan: StreamPlan, signal: AbortSignal): Promise<StreamFigures> {
@@ -41,6 +61,7 @@ export async function measureStreaming(peer: Peer, plan: StreamPlan, signal: Abo
       },
       portForward: await forwardRate(peer, pod, plan, signal),
       keys: await keyTimes(peer, pod, plan, signal),
+      ssh: await sshFigures(peer, pod, plan, signal),
       execs: await parallelExecs(peer, pod, plan, signal),
       stop: await stopTimes(peer, pod, plan, signal),
     };
@@ -90,6 +111,19 @@ async function forwardRate(peer: Peer, pod: RunningPod, { mib }: StreamPlan, sig
 
 async function keyTimes(peer: Peer, pod: RunningPod, { keys }: StreamPlan, signal: AbortSignal): Promise<number[]> {
   return typeKeys('spdy', await execUrl(peer, pod, ['cat'], true), keys, signal);
+}
+
+async function sshFigures(
+  { sshConfig }: Peer,
+  { config }: RunningPod,
+  { mib, keys }: StreamPlan,
+  signal: AbortSignal,
+): Promise<SshFigures | undefined> {
+  if (sshConfig === undefined) return undefined;
+  const { name, namespace } = config.metadata;
+  const target: SshTarget = { config: sshConfig, host: `${SLEEPER}.${name}.${namespace}.caisson` };
+  const [ms] = await timed(() => drainSsh(target, `head -c ${mib * MIB} /dev/zero`, signal));
+  return { rate: mib / (ms / 1000), keys: await typeKeysSsh(target, keys, signal) };
 }
 
 async function parallelExecs(peer: Peer, pod: RunningPod, { execs }: StreamPlan, signal: AbortSignal): Promise<number> {

@@ -45,9 +45,10 @@ const streams: Results['streams']['caisson'] = {
   keys: [4, 9, 5],
   execs: 1234.5,
   stop: { idle: 100, execFlows: 150, portForwardFlows: 120 },
+  ssh: { rate: 3.14, keys: [1, 2, 30] },
 };
 const side = { rate: 400.4, perCpuSecond: 500 };
-const hostSide = { stdout: { spdy: side, websocket: side }, stdin: { spdy: side, websocket: side } };
+const hostSide = { stdout: { spdy: side, websocket: side }, stdin: { spdy: side, websocket: side }, ssh: side };
 
 describe('the benchmark', () => {
   it('takes the middle of odd and of even numbers of samples', () => {
@@ -116,6 +117,7 @@ describe('the benchmark', () => {
       exec_spdy_mib_s: 10.3,
       key_p50_ms: 5,
       key_p99_ms: 9,
+      ssh: { mib_s: 3.1, key_p50_ms: 2, key_p99_ms: 30 },
       stop_while_exec_flows: 1.5,
     });
     const lines = reportLines(report);
