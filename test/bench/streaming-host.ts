@@ -56,7 +56,7 @@ async function measureSsh(
   const lines = ['HostName 127.0.0.1', `Port ${door.gateway.port}`, `IdentityFile ${key}`, 'User app.web.default'];
   const trust = ['StrictHostKeyChecking no', 'UserKnownHostsFile /dev/null'];
   await writeFile(config, `Host door\n${[...lines, ...trust].join('\n')}\n`);
-  return measure(() => drainSsh({ config, host: 'door' }, `head -c ${mib * MIB} /dev/zero`, signal), mib, rounds);
+  return await measure(() => drainSsh({ config, host: 'door' }, `head -c ${mib * MIB} /dev/zero`, signal), mib, rounds);
 }
 
 async function measure(carry: () => Promise<void>, mib: number, rounds: number): Promise<HostSide> {
