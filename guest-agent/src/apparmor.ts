@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { CaissonError, describeError } from '../../src/lib/errors.ts';
-import { runTool } from './tool.ts';
+import { runCommand } from './command.ts';
 
 /** For the kernel: text for apparmor_parser, or what that has made of such. */
 export interface AppArmorPolicy {
@@ -18,7 +18,7 @@ const known = new Set<string>();
 export async function loadAppArmorPolicy({ isCompiled, data }: AppArmorPolicy): Promise<void> {
   const how = ['--replace', '--skip-cache', '--quiet', ...(isCompiled ? ['--binary'] : [])];
   try {
-    await runTool('/usr/sbin/apparmor_parser', how, data);
+    await runCommand('/usr/sbin/apparmor_parser', how, data);
   } catch (cause) {
     const why = describeError(cause);
     throw new CaissonError('invalid_argument', `the guest cannot load the AppArmor profile: ${why}`, { cause });

@@ -1,7 +1,10 @@
-import { CaissonError } from '../../src/lib/errors.ts';
-import { startChild } from './reaper.ts';
+import { closeSync, writeSync } from 'node:fs';
+import { CaissonError, isErrno } from '../../src/lib/errors.ts';
+import { pipe } from './native.ts';
+import { startProgram, type Program } from './program.ts';
+import { readWhole, unnamedFile } from './small-files.ts';
 
-const MAX_STDERR_BYTES = 16 * 1024;
+const MAX_WORDS = 4096;
 
 /** A program that waits for its input. */
 export interface StartedCommand {
@@ -9,31 +12,45 @@ export interface StartedCommand {
   finish(input: string): Promise<void>;
 }
 
-/** Starts a program of the VM's root. */
+/** Starts a program of the VM's root that reads its input, some KiB, as it goes. */
 export function startCommand(command: string, args: readonly string[]): StartedCommand {
-  const child = startChild(command, args, { stdio: ['pipe', 'ignore', 'pipe'] });
-  let stderr = '';
-  child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-    stderr = (stderr + text).slice(-MAX_STDERR_BYTES);
-  });
-  child.stdin?.on('error', () => undefined); // a program that does not read its input says why on stderr
-  const ended = new Promise<number | Error>((resolve) => {
-    child.once('error', resolve);
-    child.once('close', (status, signal) => resolve(status ?? (signal ? 128 : -1)));
-  });
+  const stdin = pipe();
+  const stderr = unnamedFile();
+  const program = startProgram(command, args, { stdin: stdin.read, stderr });
+  closeSync(stdin.read);
   return {
-    finish: async (input) => {
-      child.stdin?.end(input);
-      const end = await ended;
-      if (end === 0) return;
-      if (end instanceof Error) throw end;
-      const words = stderr.trim() || `exit code ${end}`;
-      throw new CaissonError('internal', `${command} ${args[0] ?? ''} failed in the guest: ${words}`);
+    finish: (input) => {
+      try {
+        writeSync(stdin.write, input);
+      } catch (error) {
+        // a program that has ended early says why on stderr
+        if (!isErrno(error, 'EPIPE')) throw error;
+      } finally {
+        closeSync(stdin.write);
+      }
+      return endOf(program, `${command} ${args[0] ?? ''}`, stderr);
     },
   };
 }
 
-/** Runs a program of the VM's root to its end; throws with its last words when it fails. */
-export async function runCommand(command: string, args: readonly string[], input = ''): Promise<void> {
-  await startCommand(command, args).finish(input);
+/** Runs a program of the VM's root to its end; throws `internal` with its last words when it fails. */
+export async function runCommand(command: string, args: readonly string[], input: Buffer | string = ''): Promise<void> {
+  const stdin = unnamedFile(input);
+  try {
+    const stderr = unnamedFile();
+    await endOf(startProgram(command, args, { stdin, stderr }), `${command} ${args.join(' ')}`, stderr);
+  } finally {
+    closeSync(stdin);
+  }
+}
+
+async function endOf({ exited }: Program, what: string, stderr: number): Promise<void> {
+  try {
+    const { code } = await exited;
+    if (code === 0) return;
+    const words = readWhole(stderr).trim().slice(-MAX_WORDS) || `exit code ${code}`;
+    throw new CaissonError('internal', `${what} failed in the guest: ${words}`);
+  } finally {
+    closeSync(stderr);
+  }
 }

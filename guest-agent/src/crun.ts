@@ -2,7 +2,8 @@ import { closeSync, fchownSync, readFileSync } from 'node:fs';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { pipe, receiveFd, unixListener, type ProcessEnd } from './native.ts';
 import { paths } from './paths.ts';
-import { reaperMark, startChild, waitForExit } from './reaper.ts';
+import { startProgram, type ProgramStreams } from './program.ts';
+import { reaperMark, waitForExit } from './reaper.ts';
 import { readSmall, removeSmall, writeSmall } from './small-files.ts';
 
 /** The agent's ends of a process's standard streams, as descriptors. */
@@ -71,21 +72,17 @@ const startOnPipes: Start = async (command, extra, args, options, logFile) => {
   const stdout = options.stdout ? pipe() : undefined;
   const stderr = options.stderr ? pipe() : undefined;
   const ours: ProcessStreams = { stdin: stdin?.write, stdout: stdout?.read, stderr: stderr?.read };
-  const theirs = [stdin?.read, stdout?.write, stderr?.write];
+  const theirs: ProgramStreams = { stdin: stdin?.read, stdout: stdout?.write, stderr: stderr?.write };
   try {
     const { owner } = options;
-    if (owner) for (const fd of theirs) if (fd !== undefined) fchownSync(fd, owner.uid, owner.gid);
-    await crun(
-      [...command, ...args(extra)],
-      theirs.map((fd) => fd ?? 'ignore'),
-      logFile,
-    );
+    if (owner) for (const fd of Object.values(theirs)) if (fd !== undefined) fchownSync(fd, owner.uid, owner.gid);
+    await crun([...command, ...args(extra)], theirs, logFile);
     return ours;
   } catch (error) {
     closeAll(Object.values(ours));
     throw error;
   } finally {
-    closeAll(theirs);
+    closeAll(Object.values(theirs));
   }
 };
 
@@ -97,11 +94,7 @@ const startOnTerminal: Start = async (command, extra, args, options, logFile) =>
   const socketPath = `${options.scratchPath}.tty`;
   const listener = unixListener(socketPath);
   try {
-    await crun(
-      [...command, ...args([...extra, '--console-socket', socketPath])],
-      ['ignore', 'ignore', 'ignore'],
-      logFile,
-    );
+    await crun([...command, ...args([...extra, '--console-socket', socketPath])], {}, logFile);
     // crun has connected and sent the master before it ended, so nothing here waits
     const { connection, fd } = receiveFd(listener);
     closeSync(connection);
@@ -112,12 +105,17 @@ const startOnTerminal: Start = async (command, extra, args, options, logFile) =>
   }
 };
 
-async function crun(args: readonly string[], stdio: ('ignore' | number)[], logFile: string): Promise<void> {
-  const child = startChild('/usr/bin/crun', args, { stdio });
-  const code = await new Promise<number>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('exit', (status, signal) => resolve(status ?? (signal ? 128 : -1)));
-  });
+/**
+ * crun runs a read-only copy of itself, so that no container can write to its file: CVE-2019-5736. The VM's root cannot be
+ * written to at all; this tells crun that it is that copy, and saves the second start.
+ */
+const IS_COPY = '_LIBCONTAINER_CLONED_BINARY=1';
+
+const startCrun = (args: readonly string[], streams: ProgramStreams) =>
+  startProgram('/usr/bin/crun', args, streams, [IS_COPY]);
+
+async function crun(args: readonly string[], streams: ProgramStreams, logFile: string): Promise<void> {
+  const { code } = await startCrun(args, streams).exited;
   if (code !== 0) throw crunError(readSmall(logFile), code);
 }
 
@@ -152,7 +150,7 @@ export async function crunUpdate(id: string, resources: string, scratchPath: str
   writeSmall(file, resources);
   const args = ['--root', paths.crunRoot, '--cgroup-manager=cgroupfs', '--log', `file:${logFile}`];
   try {
-    await crun([...args, 'update', '--resources', file, id], ['ignore', 'ignore', 'ignore'], logFile);
+    await crun([...args, 'update', '--resources', file, id], {}, logFile);
   } finally {
     removeSmall(file, logFile);
   }
@@ -160,13 +158,5 @@ export async function crunUpdate(id: string, resources: string, scratchPath: str
 
 /** Kills what is left of a container and forgets it. */
 export async function crunDelete(id: string): Promise<void> {
-  const child = startChild(
-    '/usr/bin/crun',
-    ['--root', paths.crunRoot, '--cgroup-manager=cgroupfs', 'delete', '--force', id],
-    { stdio: 'ignore' },
-  );
-  await new Promise<void>((resolve, reject) => {
-    child.once('error', reject);
-    child.once('exit', () => resolve());
-  });
+  await startCrun(['--root', paths.crunRoot, '--cgroup-manager=cgroupfs', 'delete', '--force', id], {}).exited;
 }

@@ -2,7 +2,7 @@
  * Files of a few hundred bytes on the VM's own tmpfs. No disk and no container can hold these calls up, and each costs
  * a fraction of a turn through Node's thread pool.
  */
-import { readFileSync, unlinkSync, writeFileSync } from 'node:fs';
+import { fstatSync, openSync, readFileSync, readSync, unlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { isErrno } from '../../src/lib/errors.ts';
 
 export function writeSmall(path: string, text: string, mode = 0o600): void {
@@ -28,4 +28,22 @@ export function removeSmall(...paths: readonly string[]): void {
       if (!isErrno(error, 'ENOENT')) throw error;
     }
   }
+}
+
+let unnamedCount = 0;
+
+/** A descriptor of a file that goes with it; it is read from its beginning. */
+export function unnamedFile(content: Buffer | string = ''): number {
+  const path = `/run/caisson-unnamed-${++unnamedCount}`;
+  const fd = openSync(path, 'wx+', 0o600);
+  unlinkSync(path);
+  const data = Buffer.from(content);
+  writeSync(fd, data, 0, data.length, 0);
+  return fd;
+}
+
+/** All of a file, wherever its writers are in it. */
+export function readWhole(fd: number): string {
+  const data = Buffer.alloc(fstatSync(fd).size);
+  return data.toString('utf8', 0, readSync(fd, data, 0, data.length, 0));
 }

@@ -7,7 +7,7 @@ import { makeMirror, syncMirror, type Mirror } from './mirror.ts';
 import { mount, mountFlags, unmount } from './native.ts';
 import { containerPaths, paths } from './paths.ts';
 import { mountLayers } from './rootfs.ts';
-import { runTool } from './tool.ts';
+import { runCommand } from './command.ts';
 import type { IdMappings } from './id-mapping.ts';
 
 export type VolumeRequest =
@@ -197,7 +197,7 @@ async function ownVolume(id: string, path: string): Promise<string> {
   const own = `${home}/${(await readdir(home)).length}`;
   const original = await realpath(`${rootfs}/${path}`).catch(ignoreMissing(''));
   const isThere = original.startsWith(`${rootfs}/`) && (await stat(original)).isDirectory();
-  await runTool('/usr/bin/busybox', isThere ? ['cp', '-a', original, own] : ['mkdir', own]);
+  await runCommand('/usr/bin/busybox', isThere ? ['cp', '-a', original, own] : ['mkdir', own]);
   return own;
 }
 

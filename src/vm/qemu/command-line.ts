@@ -72,9 +72,14 @@ const KERNEL_ARGUMENTS = [
   'reboot=t',
 ];
 
+/**
+ * An emulated CPU speculates nothing, so mitigations only cost. Code that V8 makes at run time has to be translated at once,
+ * which costs more than it gains: there the agent is interpreted (images/guest/root-init).
+ */
+const TCG_ARGUMENTS = ['mitigations=off', 'caisson.interpret'];
+
 export function kernelArguments(accelerator: Accelerator): string {
-  // an emulated CPU speculates nothing, so mitigations only cost
-  return [...KERNEL_ARGUMENTS, ...(accelerator === 'tcg' ? ['mitigations=off'] : [])].join(' ');
+  return [...KERNEL_ARGUMENTS, ...(accelerator === 'tcg' ? TCG_ARGUMENTS : [])].join(' ');
 }
 
 function agentArguments({ shape, transport, extraKernelArguments }: MachineOptions): string[] {
