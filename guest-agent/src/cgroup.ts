@@ -1,7 +1,7 @@
 import { once } from 'node:events';
-import { watch } from 'node:fs';
+import { rmdirSync, watch } from 'node:fs';
 import { CaissonError, isErrno } from '../../src/lib/errors.ts';
-import { rmdir, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { ignoreMissing, readFileIfExists } from '../../src/lib/files.ts';
 
 /** Kills every process of a cgroup and below it; a cgroup that is gone has none. */
@@ -10,11 +10,13 @@ export async function killCgroup(path: string): Promise<void> {
 }
 
 /** False when there are still processes in it. */
-export async function removeCgroup(path: string): Promise<boolean> {
-  return rmdir(path).then(
-    () => true,
-    (error: unknown) => isErrno(error, 'ENOENT'),
-  );
+export function removeCgroup(path: string): boolean {
+  try {
+    rmdirSync(path);
+    return true;
+  } catch (error) {
+    return isErrno(error, 'ENOENT');
+  }
 }
 
 export async function cgroupProcesses(path: string): Promise<number[]> {

@@ -1,4 +1,5 @@
-import { readFile, mkdir } from 'node:fs/promises';
+import { mkdirSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { loadAppArmorPolicy, requireAppArmorProfile, type AppArmorPolicy } from './apparmor.ts';
 import { withBlockDevices, type BlockDeviceRequest } from './block-devices.ts';
@@ -9,7 +10,7 @@ import { readerOf } from './descriptor.ts';
 import type { ProcessEnd } from './native.ts';
 import { ContainerOutput } from './output.ts';
 import { kill } from './kill.ts';
-import { containerPaths, paths } from './paths.ts';
+import { containerPaths } from './paths.ts';
 import { pipeInput, type ProcessInput } from './process-input.ts';
 import { mappedUser, mappingsOf } from './id-mapping.ts';
 import { withPidNamespace } from './pid-namespaces.ts';
@@ -92,7 +93,7 @@ export async function createContainer(request: CreateRequest): Promise<ResolvedU
     requireAppArmorProfile(asked.process.apparmorProfile);
     await keepHugePages(id, hugePageLimits(asked.linux.resources) ?? []);
     const rootfs = await mountRootfs(id, request.layerSerials, mappingsOf(asked));
-    const user = await resolveUser(rootfs, request.user);
+    const user = resolveUser(rootfs, request.user);
     const sources = await prepareVolumes(id, request.volumes, mappingsOf(asked));
     const parsed = await withBlockDevices(asked, request.blockDevices);
     const spec = placeInGuest(parsed, rootfs, user, sources);
@@ -128,7 +129,7 @@ export async function startContainer(id: string): Promise<number> {
   if (container.pid !== undefined)
     throw new CaissonError('failed_precondition', `container ${id} has been started before`);
   const { home } = containerPaths(id);
-  await mkdir(home, { recursive: true });
+  mkdirSync(home, { recursive: true });
   await writeSpec(container);
   const terminal = container.spec.process.terminal === true;
   const { pid, exited, streams } = await launch((extra) => ['run', '--detach', '--bundle', home, ...extra, id], {
@@ -247,8 +248,4 @@ export async function removeContainer(id: string): Promise<void> {
   await unmountRootfs(id);
   forgetWritten(`${containerPaths(id).writable}/upper`);
   containers.delete(id);
-}
-
-export async function prepareContainerRoot(): Promise<void> {
-  await mkdir(`${paths.run}/containers`, { recursive: true, mode: 0o711 });
 }

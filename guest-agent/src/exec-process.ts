@@ -1,4 +1,4 @@
-import { mkdir } from 'node:fs/promises';
+import { mkdirSync } from 'node:fs';
 import { removeCgroup } from './cgroup.ts';
 import type { Container } from './containers.ts';
 import { launch, type StartedProcess } from './crun.ts';
@@ -31,7 +31,7 @@ export async function startExec(container: Container, options: ExecOptions): Pro
   const name = `exec-${++execCount}`;
   const cgroup = `${parent}/${name}`;
   const processFile = `${home}/${name}.json`;
-  await mkdir(cgroup);
+  mkdirSync(cgroup);
   writeSmall(processFile, JSON.stringify(processSpec(container, options)));
   try {
     const started = await launch(
@@ -40,7 +40,7 @@ export async function startExec(container: Container, options: ExecOptions): Pro
     );
     return { ...started, cgroup };
   } catch (error) {
-    await forgetExec(container, cgroup);
+    forgetExec(container, cgroup);
     throw error;
   } finally {
     removeSmall(processFile);
@@ -64,7 +64,7 @@ function processSpec({ spec }: Container, { command, tty, env, size }: ExecOptio
 const variableName = (entry: string): string => entry.split('=', 1)[0] ?? '';
 
 /** Of commands that have left processes behind, some stay for the next exec to remove, or the container's removal. */
-export async function forgetExec({ execCgroups }: Container, cgroup: string): Promise<void> {
+export function forgetExec({ execCgroups }: Container, cgroup: string): void {
   execCgroups.add(cgroup);
-  await Promise.all([...execCgroups].map(async (path) => (await removeCgroup(path)) && execCgroups.delete(path)));
+  for (const path of execCgroups) if (removeCgroup(path)) execCgroups.delete(path);
 }

@@ -1,8 +1,10 @@
 import { ServerCredentials } from '@grpc/grpc-js';
 import type { Socket } from 'node:net';
+import { describeError } from '../../src/lib/errors.ts';
 import { startReaper } from './reaper.ts';
 import { AGENT_VERSION, makeServer } from './server.ts';
 import { hasKernelArgument } from './kernel-arguments.ts';
+import { prepareRoot } from './sandbox.ts';
 import { warmUp } from './warm-up.ts';
 import { listenVsock } from './vsock-listener.ts';
 
@@ -15,6 +17,7 @@ process.on('uncaughtException', (error) => {
 });
 
 startReaper();
+prepareRoot();
 const injector = makeServer().createConnectionInjector(ServerCredentials.createInsecure());
 const serve = (socket: Socket): void => {
   socket.on('error', () => socket.destroy());
@@ -24,4 +27,7 @@ listenVsock(AGENT_PORT, { privilegedOnly: hasKernelArgument('caisson.privileged'
 process.stdout.write(`caisson-agent: ${AGENT_VERSION} listens on vsock port ${AGENT_PORT}\n`);
 // a VM that is to be saved as the template of many: src/vm/template
 if (hasKernelArgument('caisson.template'))
-  void warmUp(serve).then(() => process.stdout.write('caisson-agent: settled\n'));
+  void warmUp(serve).then(
+    () => process.stdout.write('caisson-agent: settled\n'),
+    (error: unknown) => process.stdout.write(`caisson-agent: the rehearsal failed: ${describeError(error)}\n`),
+  );

@@ -29,7 +29,7 @@ export function waitForExit(pid: number, mark: number): Promise<ProcessEnd> {
   return new Promise((resolve) => waiting.set(pid, resolve));
 }
 
-/** Node's spawn, known to the reaper. All children must be started here. */
+/** Node's spawn, known to the reaper: for children that pass streams. All others: program.ts. */
 export function startChild(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
   const child = spawn(command, args, options);
   const { pid } = child;

@@ -1,4 +1,5 @@
-import { chown, mkdir, rm } from 'node:fs/promises';
+import { chownSync, mkdirSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { findDisk } from './disks.ts';
 import { mountWithMappings, rootId, type IdMappings } from './id-mapping.ts';
 import { mount, mountFlags, unmount } from './native.ts';
@@ -16,11 +17,11 @@ export async function mountRootfs(
 ): Promise<string> {
   const { rootfs, writable } = containerPaths(id);
   const lower = layerSerials.length === 0 ? ['/'] : await mountLayers(layerSerials, mappings);
-  await mkdir(`${writable}/upper`, { recursive: true, mode: 0o755 });
+  mkdirSync(`${writable}/upper`, { recursive: true, mode: 0o755 });
   // what is written has the owners that the VM sees, so only the layers are mapped
-  if (mappings) await chown(`${writable}/upper`, rootId(mappings.uids), rootId(mappings.gids));
-  await mkdir(`${writable}/work`, { recursive: true });
-  await mkdir(rootfs, { recursive: true });
+  if (mappings) chownSync(`${writable}/upper`, rootId(mappings.uids), rootId(mappings.gids));
+  mkdirSync(`${writable}/work`, { recursive: true });
+  mkdirSync(rootfs, { recursive: true });
   // volatile: the disk lives no longer than the pod, so nobody gains from its syncs
   const options = `lowerdir=${lower.toReversed().join(':')},upperdir=${writable}/upper,workdir=${writable}/work,volatile`;
   mount('overlay', rootfs, 'overlay', 0, options);
@@ -63,7 +64,7 @@ function once(key: string, mountOn: (path: string) => Promise<string>): Promise<
 
 async function mountNew(serial: string, path: string): Promise<string> {
   const disk = await findDisk(serial);
-  await mkdir(path, { recursive: true });
+  mkdirSync(path, { recursive: true });
   mount(disk, path, 'erofs', mountFlags.readOnly, '');
   return path;
 }

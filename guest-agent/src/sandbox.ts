@@ -1,11 +1,9 @@
-import { writeFileSync } from 'node:fs';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
 import type { ConfigureSandboxRequest__Output } from '../../proto/generated/agent/caisson/agent/v1/ConfigureSandboxRequest.ts';
 import type { PrepareSandboxRequest__Output } from '../../proto/generated/agent/caisson/agent/v1/PrepareSandboxRequest.ts';
 import type { Interface__Output } from '../../proto/generated/agent/caisson/agent/v1/Interface.ts';
-import { readFile } from 'node:fs/promises';
-import { prepareContainerRoot } from './containers.ts';
 import { findDisk } from './disks.ts';
 import { ip, keepIpWaiting } from './ip.ts';
 import { setClock } from './clock.ts';
@@ -17,17 +15,27 @@ let prepared = false;
 let configured = false;
 export const isConfigured = (): boolean => configured;
 
+/** What every pod has, whatever it is: made when the agent starts, so that a clone of the template has it already. */
+export function prepareRoot(): void {
+  for (const path of [paths.run, `${paths.run}/containers`, paths.scratch])
+    mkdirSync(path, { recursive: true, mode: 0o711 });
+  for (const path of [paths.shm, paths.mqueue, paths.containerCgroups]) mkdirSync(path, { recursive: true });
+  // a container that only rehearses has them, too
+  for (const path of [paths.resolvConf, paths.hosts, paths.hostname]) writeSmall(path, '', 0o644);
+  // for containers in a user namespace, which may not mount it themselves
+  mount('mqueue', paths.mqueue, 'mqueue', mountFlags.nodev | mountFlags.nosuid | mountFlags.noexec, '');
+  // containers' cgroups live below /caisson; every controller of the kernel is theirs
+  const controllers = readFileSync(`${paths.cgroups}/cgroup.controllers`, 'utf8').trim().split(' ');
+  const enable = controllers.map((name) => `+${name}`).join(' ');
+  for (const path of [paths.cgroups, paths.containerCgroups]) writeFileSync(`${path}/cgroup.subtree_control`, enable);
+}
+
 /** Makes of the booted VM one that any pod can have. What fails is named in the error; the host throws the VM away. */
 export async function prepareSandbox(request: PrepareSandboxRequest__Output): Promise<void> {
   if (prepared) throw new CaissonError('failed_precondition', 'this VM has been prepared before');
   prepared = true;
-  if (request.entropy.length > 0) await writeFile('/dev/urandom', request.entropy);
-  await mkdir(paths.run, { recursive: true, mode: 0o711 });
-  await mkdir(paths.shm, { recursive: true });
-  // a container that only rehearses has them, too
-  const files = [paths.resolvConf, paths.hosts, paths.hostname].map((path) => writeFile(path, '', { mode: 0o644 }));
-  const mounts = [mountScratch(request.scratch_serial), mountMqueue()];
-  await Promise.all([...files, ...mounts, prepareContainerRoot(), prepareCgroups()]);
+  if (request.entropy.length > 0) writeFileSync('/dev/urandom', request.entropy);
+  await mountScratch(request.scratch_serial);
   keepIpWaiting();
 }
 
@@ -79,30 +87,14 @@ function routeCommand(route: { destination: string; gateway: string; mtu: number
   return `route replace ${destination} ${via} dev ${device}${route.mtu > 0 ? ` mtu ${route.mtu}` : ''}`;
 }
 
-async function mountScratch(serial: string): Promise<void> {
-  await mkdir(paths.scratch, { recursive: true, mode: 0o711 });
+/** Without a disk it is memory. */
+export async function mountScratch(serial: string): Promise<void> {
   if (serial === '') return mount('scratch', paths.scratch, 'tmpfs', mountFlags.nodev | mountFlags.nosuid, 'mode=711');
   mount(await findDisk(serial), paths.scratch, 'ext4', 0, 'noinit_itable,barrier=0');
 }
 
 function mountShm(size: string): void {
   mount('shm', paths.shm, 'tmpfs', mountFlags.nodev | mountFlags.nosuid | mountFlags.noexec, `mode=1777,size=${size}`);
-}
-
-/** For containers in a user namespace, which may not mount it themselves. */
-async function mountMqueue(): Promise<void> {
-  await mkdir(paths.mqueue, { recursive: true });
-  mount('mqueue', paths.mqueue, 'mqueue', mountFlags.nodev | mountFlags.nosuid | mountFlags.noexec, '');
-}
-
-/** Containers' cgroups live below /caisson; every controller of the kernel is theirs. */
-async function prepareCgroups(): Promise<void> {
-  const parent = paths.containerCgroups;
-  await mkdir(parent, { recursive: true });
-  const controllers = (await readFile(`${paths.cgroups}/cgroup.controllers`, 'utf8')).trim().split(' ');
-  const enable = controllers.map((name) => `+${name}`).join(' ');
-  await writeFile(`${paths.cgroups}/cgroup.subtree_control`, enable);
-  await writeFile(`${parent}/cgroup.subtree_control`, enable);
 }
 
 async function setSysctl(name: string, value: string): Promise<void> {

@@ -1,5 +1,4 @@
-import { open, realpath } from 'node:fs/promises';
-import { constants } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readFileSync, realpathSync } from 'node:fs';
 import { CaissonError, isErrno } from '../../src/lib/errors.ts';
 
 export interface UserRequest {
@@ -36,9 +35,9 @@ interface GroupEntry {
  * Looks the user up in the container's own files, as image configs and CRI mean it: `uid`, `name`, `uid:gid`,
  * `name:group`. Throws `invalid_argument` for names that are not there and for ids out of range.
  */
-export async function resolveUser(rootfs: string, request: UserRequest): Promise<ResolvedUser> {
-  const passwd = parsePasswd(await readSmallFile(rootfs, 'etc/passwd'));
-  const groups = parseGroup(await readSmallFile(rootfs, 'etc/group'));
+export function resolveUser(rootfs: string, request: UserRequest): ResolvedUser {
+  const passwd = parsePasswd(readSmallFile(rootfs, 'etc/passwd'));
+  const groups = parseGroup(readSmallFile(rootfs, 'etc/group'));
   const [userPart = '', groupPart = ''] = request.user.split(':');
   const entry = findUser(passwd, userPart === '' ? '0' : userPart);
   const gid = request.gid ?? (groupPart === '' ? entry.gid : findGroup(groups, groupPart));
@@ -106,20 +105,26 @@ function records(text: string, fields: number): string[][] {
     .filter((parts) => parts.length >= fields);
 }
 
-/** The image decides what is there: only a regular file of sane size, inside its own root, is read. */
-async function readSmallFile(rootfs: string, name: string): Promise<string> {
+/**
+ * The image decides what is there: only a regular file of sane size, inside its own root, is read. The caller waits for
+ * it, which is less than what some turns through Node's thread pool take.
+ */
+function readSmallFile(rootfs: string, name: string): string {
+  let fd: number | undefined;
   try {
-    const path = await realpath(`${rootfs}/${name}`);
+    const path = realpathSync(`${rootfs}/${name}`);
     if (!path.startsWith(`${rootfs}/`)) return '';
-    await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    const stat = await file.stat();
+    fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const stat = fstatSync(fd);
     if (!stat.isFile()) return '';
     if (stat.size > MAX_FILE_BYTES)
       throw new CaissonError('invalid_argument', `the image's /${name} is larger than 1 MiB`);
-    return (await file.readFile('utf8')).slice(0, MAX_FILE_BYTES);
+    return readFileSync(fd, 'utf8').slice(0, MAX_FILE_BYTES);
   } catch (error) {
     if (isErrno(error, 'ENOENT') || isErrno(error, 'ENOTDIR') || isErrno(error, 'ELOOP') || isErrno(error, 'ENXIO'))
       return '';
     throw error;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
   }
 }

@@ -2,7 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import { credentials } from '@grpc/grpc-js';
-import { runCommand } from './command.ts';
+import { rehearse } from './rehearsal.ts';
 import { loadAgent } from './server.ts';
 
 const SOCKET = '/run/caisson-warm-up.sock';
@@ -15,8 +15,6 @@ const ROUNDS = 3;
 export async function warmUp(serve: (socket: Socket) => void): Promise<void> {
   writeFileSync('/proc/sys/vm/drop_caches', '3');
   await callMyself(serve);
-  await runCommand('/usr/sbin/ip', ['-batch', '-'], 'link set lo up\naddr show\nroute show\n');
-  await runCommand('/usr/bin/crun', ['--version']);
 }
 
 async function callMyself(serve: (socket: Socket) => void): Promise<void> {
@@ -32,6 +30,7 @@ async function callMyself(serve: (socket: Socket) => void): Promise<void> {
     // unknown on purpose: it takes the way of every error
     await new Promise<void>((resolve) => stub.StartContainer({ id: 'warm-up' }, () => resolve()));
   }
+  await rehearse(stub);
   stub.close();
   await new Promise<void>((resolve) => {
     listener.close(() => resolve());
