@@ -280,7 +280,7 @@ describe('config.json', () => {
       never,
     );
     const { ociSpec, user } = await asked.promise;
-    const json = placeInGuest(parseSpec(JSON.stringify(ociSpec)), rootfs, await resolveUser(rootfs, user), new Map());
+    const json = placeInGuest(parseSpec(JSON.stringify(ociSpec)), rootfs, resolveUser(rootfs, user), new Map());
     return JSON.parse(JSON.stringify(json)) as ConfigJson;
   }
 
