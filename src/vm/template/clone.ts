@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { startedIn } from '../../lib/cgroup.ts';
 import { orAborted } from '../../lib/async.ts';
 import { run } from '../../lib/exec.ts';
-import { createMemfd, type Memfd } from '../../lib/memfd.ts';
+import { createMemfd } from '../../lib/memfd.ts';
 import { traced } from '../../lib/trace.ts';
 import { LOW_PRIORITY, NORMAL_PRIORITY } from '../../lib/processes.ts';
 import type { VmSpec } from '../contracts.ts';
@@ -28,7 +28,7 @@ export async function cloneMachine(
 ): Promise<Machine> {
   await using template = await openTemplate(templateDirectory);
   const { kind } = memoryOf(spec, options.transport);
-  using copy = kind === 'copied' ? await copyMemory(spec, template.ram.fd, signal) : undefined;
+  await using copy = kind === 'copied' ? startCopy(spec, template.ram.fd, signal) : undefined;
   const bringUp = async (machine: Machine, startSignal: AbortSignal): Promise<void> => {
     await ignoreSharedMemory(machine);
     const loaded = orAborted(migrated(machine), startSignal);
@@ -41,7 +41,7 @@ export async function cloneMachine(
     for (const disk of spec.disks) await traced('vm: plug disk', () => machine.attachDisk(disk, startSignal));
   };
   const plan = {
-    memory: { fd: copy?.fd ?? template.ram.fd, isPrivate: kind === 'private' },
+    memory: { fd: copy?.fd ?? template.ram.fd, isPrivate: kind === 'private', ready: copy?.done },
     inherit: [template.state.fd],
     incoming: true,
     vsock: 'plugged later',
@@ -52,27 +52,34 @@ export async function cloneMachine(
   return await launchMachine({ ...spec, disks: [] }, directory, options, plan, signal);
 }
 
+interface MemoryCopy extends AsyncDisposable {
+  readonly fd: number;
+  readonly done: Promise<void>;
+}
+
 /** By a process in the pod's cgroup: memory counts for whoever writes it first. */
-async function copyMemory(
-  { sandboxId, uid, background, cgroup }: VmSpec,
-  ram: number,
-  signal: AbortSignal,
-): Promise<Memfd> {
+function startCopy({ sandboxId, uid, background, cgroup }: VmSpec, ram: number, signal: AbortSignal): MemoryCopy {
   const memory = createMemfd(`caisson-${sandboxId.slice(0, 13)}`);
-  try {
-    const [from, to] = [ram, memory.fd].map((fd) => `/proc/${process.pid}/fd/${fd}`) as [string, string];
-    const priority = String(background ? LOW_PRIORITY : NORMAL_PRIORITY);
-    const copy = ['nice', '-n', priority, 'cp', '--sparse=always', from, to];
-    const [program = '', ...args] = startedIn(cgroup ?? [], copy);
-    await run(program, args, { signal, phase: 'vm: copy RAM' });
-    // QEMU opens it as the VM's user, through /proc/self/fd
-    fchownSync(memory.fd, uid, uid);
-    fchmodSync(memory.fd, 0o600);
-    return memory;
-  } catch (error) {
-    memory[Symbol.dispose]();
-    throw error;
-  }
+  // QEMU opens it as the VM's user, through /proc/self/fd
+  fchownSync(memory.fd, uid, uid);
+  fchmodSync(memory.fd, 0o600);
+  const [from, to] = [ram, memory.fd].map((fd) => `/proc/${process.pid}/fd/${fd}`) as [string, string];
+  const priority = String(background ? LOW_PRIORITY : NORMAL_PRIORITY);
+  const copy = ['nice', '-n', priority, 'cp', '--sparse=always', from, to];
+  const [program = '', ...args] = startedIn(cgroup ?? [], copy);
+  const given = new AbortController();
+  const either = AbortSignal.any([signal, given.signal]);
+  const done = run(program, args, { signal: either, phase: 'vm: copy RAM' }).then(() => undefined);
+  done.catch(() => undefined); // told to whoever waits for it
+  return {
+    fd: memory.fd,
+    done,
+    [Symbol.asyncDispose]: async () => {
+      given.abort();
+      await done.catch(() => undefined);
+      memory[Symbol.dispose]();
+    },
+  };
 }
 
 const LOOK_AGAIN_MS = 10;
