@@ -21,7 +21,7 @@ export async function warmUp(serve: (socket: Socket) => void): Promise<void> {
 }
 
 /** left for the kernel and the agent */
-const RESERVE_BYTES = 16 * 1024 * 1024;
+const RESERVE_BYTES = 6 * 1024 * 1024;
 
 /** What is free still holds what was there before; once it is zero it need not be copied into each clone. */
 function zeroFreeMemory(): void {
