@@ -189,9 +189,9 @@ export function connectAgent(socketPath: string): AgentClient {
       );
       return statsOf(message);
     },
-    output: (id, store) => readOutput(bulk, id, store),
+    output: (id, store) => readOutput(bulk, id, store, open),
     execSync: (id, command, timeoutMs, maxBytes, signal) =>
-      traced('agent ExecSync', () => runExec(bulk, { id, command, timeoutMs, maxBytes }, signal)),
+      traced('agent ExecSync', () => runExec(bulk, { id, command, timeoutMs, maxBytes }, open, signal)),
     exec: (settings, signal) => openSession('Exec', bulk.Exec(), execStart(settings), settings, open, signal),
     attach: (id, streams, signal) =>
       openSession('Attach', bulk.Attach(), attachStart(id, streams), streams, open, signal),

@@ -5,6 +5,7 @@ import type { ContainerOutputResponse__Output } from '../../proto/generated/agen
 import type { ExecSyncEvent__Output } from '../../proto/generated/agent/caisson/agent/v1/ExecSyncEvent.ts';
 import { CaissonError } from '../lib/errors.ts';
 import type { ExecOutcome, OutputChunk } from './contracts.ts';
+import type { OpenCalls } from './sessions.ts';
 import { agentError } from './status.ts';
 
 /** Reads a container's output to its end, acknowledging what `store` has taken. */
@@ -12,8 +13,10 @@ export async function readOutput(
   stub: AgentStub,
   id: string,
   store: (chunk: OutputChunk) => Promise<number>,
+  open: OpenCalls,
 ): Promise<void> {
   const call: ClientDuplexStream<ContainerOutputRequest, ContainerOutputResponse__Output> = stub.ContainerOutput();
+  using entry = listed(call, open);
   try {
     call.write({ id });
     for await (const message of call as AsyncIterable<ContainerOutputResponse__Output>) {
@@ -25,7 +28,7 @@ export async function readOutput(
     call.end();
   } catch (error) {
     call.cancel();
-    throw error instanceof CaissonError ? error : agentError('ContainerOutput', error);
+    throw error instanceof CaissonError ? error : (entry.reason ?? agentError('ContainerOutput', error));
   }
 }
 
@@ -37,12 +40,18 @@ export interface ExecRequest {
 }
 
 /** Collects a command's output, dropping what is over the limit; the command runs on to its end all the same. */
-export async function runExec(stub: AgentStub, request: ExecRequest, signal: AbortSignal): Promise<ExecOutcome> {
+export async function runExec(
+  stub: AgentStub,
+  request: ExecRequest,
+  open: OpenCalls,
+  signal: AbortSignal,
+): Promise<ExecOutcome> {
   const call = stub.ExecSync({
     container_id: request.id,
     command: [...request.command],
     timeout_ms: String(request.timeoutMs),
   });
+  using entry = listed(call, open);
   const cancel = (): void => call.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   if (signal.aborted) cancel();
@@ -62,11 +71,34 @@ export async function runExec(stub: AgentStub, request: ExecRequest, signal: Abo
       }
     }
   } catch (error) {
-    throw agentError('ExecSync', error);
+    throw entry.reason ?? agentError('ExecSync', error);
   } finally {
     signal.removeEventListener('abort', cancel);
   }
   throw new CaissonError('internal', 'the guest agent ended an exec without its exit code');
+}
+
+interface ListedCall extends Disposable {
+  /** why it was ended from outside, if it was */
+  readonly reason: CaissonError | undefined;
+}
+
+/** Puts a call among those that end with their client. */
+function listed(call: { cancel(): void }, open: OpenCalls): ListedCall {
+  let reason: CaissonError | undefined;
+  const entry = {
+    fail: (why: CaissonError): void => {
+      reason = why;
+      call.cancel();
+    },
+  };
+  open.add(entry);
+  return {
+    get reason() {
+      return reason;
+    },
+    [Symbol.dispose]: () => void open.delete(entry),
+  };
 }
 
 class BoundedBuffer {

@@ -26,8 +26,8 @@ async function follow(context: PodContext, id: string, agent: AgentClient, log: 
   const warn = (message: string) => (error: unknown) => context.log.warn({ err: error, containerId: id }, message);
   const lost = (error: unknown) => context.log.debug({ err: error, containerId: id }, 'lost sight of a container');
   const store = storeIn(context, id, log);
-  const logged = whileReachable(context, id, agent, () => agent.output(id, store)).catch(
-    warn("a container's output ended early"),
+  const logged = whileReachable(context, id, agent, () => agent.output(id, store)).catch((error: unknown) =>
+    context.closing ? lost(error) : warn("a container's output ended early")(error),
   );
   let exit: AgentExit | undefined;
   try {

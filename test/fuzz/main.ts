@@ -1,6 +1,6 @@
 /**
  * Feeds a parser of what strangers send with cases that a seed repeats:
- * `npm run fuzz -- spdy|ssh|websocket [--seed N] [--cases N] [--seconds N]`.
+ * `npm run fuzz -- agent|spdy|ssh|websocket [--seed N] [--cases N] [--seconds N]`.
  */
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';

@@ -6,8 +6,8 @@ import { targets } from '../fuzz/targets.ts';
 /** Always the same cases; `npm run fuzz` looks for new ones. */
 const CASES = { seed: 1, cases: 300, ms: 30_000 };
 
-for (const name of ['spdy', 'ssh', 'websocket']) {
-  it(`the ${name} server survives what a fuzzer sends`, { timeout: 120_000 }, async () => {
+for (const name of ['agent', 'spdy', 'ssh', 'websocket']) {
+  it(`what speaks ${name} survives what a fuzzer sends`, { timeout: 120_000 }, async () => {
     const open = targets[name];
     assert.ok(open);
     const said: string[] = [];
