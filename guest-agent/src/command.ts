@@ -14,12 +14,17 @@ export interface StartedCommand {
 
 /** Starts a program of the VM's root that reads its input, some KiB, as it goes. */
 export function startCommand(command: string, args: readonly string[]): StartedCommand {
+  using undo = new DisposableStack();
   const stdin = pipe();
+  using _given = closing(stdin.read);
+  undo.use(closing(stdin.write));
   const stderr = unnamedFile();
+  undo.use(closing(stderr));
   const program = startProgram(command, args, { stdin: stdin.read, stderr });
-  closeSync(stdin.read);
+  undo.move();
   return {
-    finish: (input) => {
+    finish: async (input) => {
+      using _stderr = closing(stderr);
       try {
         writeSync(stdin.write, input);
       } catch (error) {
@@ -28,7 +33,7 @@ export function startCommand(command: string, args: readonly string[]): StartedC
       } finally {
         closeSync(stdin.write);
       }
-      return endOf(program, `${command} ${args[0] ?? ''}`, stderr);
+      await endOf(program, `${command} ${args[0] ?? ''}`, stderr);
     },
   };
 }
@@ -36,21 +41,17 @@ export function startCommand(command: string, args: readonly string[]): StartedC
 /** Runs a program of the VM's root to its end; throws `internal` with its last words when it fails. */
 export async function runCommand(command: string, args: readonly string[], input: Buffer | string = ''): Promise<void> {
   const stdin = unnamedFile(input);
-  try {
-    const stderr = unnamedFile();
-    await endOf(startProgram(command, args, { stdin, stderr }), `${command} ${args.join(' ')}`, stderr);
-  } finally {
-    closeSync(stdin);
-  }
+  using _stdin = closing(stdin);
+  const stderr = unnamedFile();
+  using _stderr = closing(stderr);
+  await endOf(startProgram(command, args, { stdin, stderr }), `${command} ${args.join(' ')}`, stderr);
 }
 
+const closing = (fd: number): Disposable => ({ [Symbol.dispose]: () => closeSync(fd) });
+
 async function endOf({ exited }: Program, what: string, stderr: number): Promise<void> {
-  try {
-    const { code } = await exited;
-    if (code === 0) return;
-    const words = readWhole(stderr).trim().slice(-MAX_WORDS) || `exit code ${code}`;
-    throw new CaissonError('internal', `${what} failed in the guest: ${words}`);
-  } finally {
-    closeSync(stderr);
-  }
+  const { code } = await exited;
+  if (code === 0) return;
+  const words = readWhole(stderr).trim().slice(-MAX_WORDS) || `exit code ${code}`;
+  throw new CaissonError('internal', `${what} failed in the guest: ${words}`);
 }

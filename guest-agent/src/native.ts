@@ -38,11 +38,16 @@ const c = {
 
 const errnoNames = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
 
+/** An error as Node's own of system calls: `code` is such as `ENOENT`. */
+export function systemError(syscall: string, errno: number): Error {
+  const code = errnoNames.get(errno) ?? `errno ${errno}`;
+  return Object.assign(new Error(`${syscall}: ${code}`), { code, syscall });
+}
+
 function check(syscall: string, result: number | bigint): number {
   const value = Number(result);
   if (value >= 0) return value;
-  const code = errnoNames.get(koffi.errno()) ?? `errno ${koffi.errno()}`;
-  throw Object.assign(new Error(`${syscall}: ${code}`), { code, syscall });
+  throw systemError(syscall, koffi.errno());
 }
 
 const AF_UNIX = 1;

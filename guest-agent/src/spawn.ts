@@ -2,8 +2,8 @@
  * Starts programs by glibc's posix_spawn. Node's own spawn forks: that copies the page tables of the whole agent and
  * makes each page that it writes next fault, many times the cost of the program itself.
  */
-import { constants } from 'node:os';
 import koffi from 'koffi';
+import { systemError } from './native.ts';
 
 const libc = koffi.load('libc.so.6');
 const c = {
@@ -33,8 +33,6 @@ c.setFlags(attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
 c.setDefault(attributes, Buffer.alloc(SIGNALS_BYTES, 0xff));
 c.setMask(attributes, Buffer.alloc(SIGNALS_BYTES));
 
-const errnoNames = new Map(Object.entries(constants.errno).map(([name, number]) => [number, name]));
-
 /**
  * Returns the pid. `stdio` are descriptors for 0, 1 and 2; all others must be close-on-exec. Throws an Error with `code`
  * when there is no such program.
@@ -52,8 +50,7 @@ export function spawnProgram(
     const pid: [number] = [0];
     const error = Number(c.spawn(pid, path, actions, attributes, [path, ...args, null], [...env, null]));
     if (error === 0) return pid[0];
-    const code = errnoNames.get(error) ?? `errno ${error}`;
-    throw Object.assign(new Error(`start of ${path}: ${code}`), { code, syscall: 'posix_spawn' });
+    throw systemError(`posix_spawn of ${path}`, error);
   } finally {
     c.actionsDestroy(actions);
   }

@@ -59,7 +59,8 @@ interface MemoryCopy extends AsyncDisposable {
 
 /** By a process in the pod's cgroup: memory counts for whoever writes it first. */
 function startCopy({ sandboxId, uid, background, cgroup }: VmSpec, ram: number, signal: AbortSignal): MemoryCopy {
-  const memory = createMemfd(`caisson-${sandboxId.slice(0, 13)}`);
+  using undo = new DisposableStack();
+  const memory = undo.use(createMemfd(`caisson-${sandboxId.slice(0, 13)}`));
   // QEMU opens it as the VM's user, through /proc/self/fd
   fchownSync(memory.fd, uid, uid);
   fchmodSync(memory.fd, 0o600);
@@ -71,6 +72,7 @@ function startCopy({ sandboxId, uid, background, cgroup }: VmSpec, ram: number, 
   const either = AbortSignal.any([signal, given.signal]);
   const done = run(program, args, { signal: either, phase: 'vm: copy RAM' }).then(() => undefined);
   done.catch(() => undefined); // told to whoever waits for it
+  undo.move();
   return {
     fd: memory.fd,
     done,
