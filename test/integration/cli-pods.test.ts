@@ -60,7 +60,7 @@ describe('bin/caisson and pods', { skip }, () => {
     await printed(/30 77\r\n/);
     // not this process, but what runs in the container is interrupted
     // while the shell edits a line, ctrl-C is a character like any other
-    child.stdin.write('echo begun; sleep 1000\r');
+    child.stdin.write('sh -c "echo begun; exec sleep 1000"\r');
     await printed(/\nbegun\r\n/);
     child.stdin.write('\u0003');
     child.stdin.write('echo "interrupted $?"; exit 5\r');
@@ -124,6 +124,8 @@ describe('bin/caisson and pods', { skip }, () => {
     );
     const { stdout: tail } = await runCli(args('logs', '--tail', '2', id));
     assert.equal(tail, `${lines.at(-1)}\nlast\n`);
+    // nothing happens any more that an event could tell of
+    assert.deepEqual(await runCli(args('logs', '-f', '--tail', '1', id)), { code: 0, stdout: 'last\n', stderr: '' });
   });
 
   it('shows what there is and what it uses, also while a VM hangs', TIMEOUT, async () => {

@@ -41,7 +41,9 @@ async function watch(
   id: string,
   signal: AbortSignal,
 ): Promise<ContainerStatus__Output | undefined> {
-  const events = cri.runtime.GetContainerEvents({}, { signal, deadlineMs: Infinity })[Symbol.asyncIterator]();
+  const left = new AbortController();
+  const until = AbortSignal.any([signal, left.signal]);
+  const events = cri.runtime.GetContainerEvents({}, { signal: until, deadlineMs: Infinity })[Symbol.asyncIterator]();
   try {
     let next = events.next();
     next.catch(() => undefined);
@@ -58,6 +60,6 @@ async function watch(
       next = events.next();
     }
   } finally {
-    await events.return?.();
+    left.abort(); // a generator's return() would wait for the next event
   }
 }
