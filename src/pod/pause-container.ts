@@ -19,6 +19,7 @@ export async function pauseContainer(context: PodContext, id: string): Promise<v
 /** Idempotent; nothing for a container that has ended meanwhile. */
 export async function unpauseContainer(context: PodContext, id: string): Promise<void> {
   await context.locks.run(id, async () => {
+    if (!context.containers.has(id) || context.containers.get(id).state === 'exited') return;
     const { live, record } = requireRunning(context, id);
     if (!record.paused) return;
     await live.agent.freezeContainer(id, false);

@@ -1,5 +1,6 @@
 import type { AgentClient } from '../agent/contracts.ts';
 import type { VmRecord } from '../vm/contracts.ts';
+import { withTimeout } from '../lib/async.ts';
 import { CaissonError, describeError } from '../lib/errors.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
 import { holdImages } from './layers.ts';
@@ -11,6 +12,8 @@ import { endContainers, goLive, recordExit, standStill } from './supervise.ts';
 import { followVolumes, releaseVolumes, watchShare } from './volumes.ts';
 
 const AGENT_ANSWER_MS = 15_000;
+/** for a guest to tell all of containers that have ended, and to remove leftovers: then the daemon goes on without */
+const SETTLE_MS = 10_000;
 
 /**
  * Takes over what an earlier daemon left: running VMs with their containers, and the halves of what it was making.
@@ -86,9 +89,12 @@ async function adopt(context: PodContext, id: string, record: SandboxRecord): Pr
 export async function askContainers(context: PodContext, id: string, live: LiveSandbox): Promise<void> {
   const { agent } = live;
   const { containers } = await agent.info(AbortSignal.timeout(AGENT_ANSWER_MS));
-  for (const { id: containerId, started, exit } of containers) {
-    if (!context.containers.has(containerId)) {
-      await agent.removeContainer(containerId); // of a create that the earlier daemon did not finish
+  // a hostile guest may name one twice, or another pod's
+  const told = new Map(containers.map((container) => [container.id, container]));
+  const settling: (Promise<void> | undefined)[] = [];
+  for (const { id: containerId, started, exit } of told.values()) {
+    if (!isOf(context, id, containerId)) {
+      settling.push(removeLeftover(context, agent, containerId));
       continue;
     }
     const { state } = context.containers.get(containerId);
@@ -96,11 +102,24 @@ export async function askContainers(context: PodContext, id: string, live: LiveS
     // it may have been started without the earlier daemon having noted it down
     if (state === 'created') context.containers.observe(containerId, { state: 'running', startedAt: nowNs() });
     await resume(context, containerId, agent);
-    if (exit) await context.liveContainers.get(containerId)?.ended;
+    if (exit) settling.push(context.liveContainers.get(containerId)?.ended);
   }
+  await withTimeout(Promise.all(settling), SETTLE_MS, "the guest's account of its containers").catch((error: unknown) =>
+    context.log.warn({ err: error, sandboxId: id }, 'going on without the rest'),
+  );
   live.unknown = false;
   await sortVolumes(context, id);
-  markLost(context, id, new Set(containers.map((container) => container.id)));
+  markLost(context, id, new Set(told.keys()));
+}
+
+const isOf = ({ containers }: PodContext, sandboxId: string, containerId: string): boolean =>
+  containers.has(containerId) && containers.get(containerId).sandboxId === sandboxId;
+
+/** Of a create that the earlier daemon did not finish. Never rejects. */
+async function removeLeftover(context: PodContext, agent: AgentClient, containerId: string): Promise<void> {
+  await agent.removeContainer(containerId).catch((error: unknown) => {
+    context.log.warn({ err: error, containerId }, 'what is left of a container stays in its VM');
+  });
 }
 
 /** A pod whose virtiofsd has ended while nobody looked hangs at its volumes. */

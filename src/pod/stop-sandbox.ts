@@ -10,20 +10,23 @@ const GUEST_GRACE_MS = 3000;
 
 /** Ends the containers, the VM, the network and the disks of a sandbox. Idempotent; a failure can be retried. */
 export async function stopSandbox(context: PodContext, id: string): Promise<void> {
-  await context.locks.run(id, async () => {
-    if (!context.sandboxes.has(id)) return;
-    const record = context.sandboxes.get(id);
-    const live = context.liveSandboxes.get(id);
-    if (live) {
-      live.stopping = true;
-      // one that stands still hears nothing
-      if (!live.standstill) await traced('pod: end containers', () => endGently(context, id, live));
-    }
-    if (record.state !== 'notready') context.sandboxes.observe(id, { state: 'notready', reason: 'Stopped' });
-    if (!record.hasResources) return;
-    await releaseAll(context, id, live).finally(() => endContainers(context, id, 'Error', 'the pod was stopped'));
-    context.sandboxes.observe(id, { hasResources: false, vm: null, paused: false });
-  });
+  await context.locks.run(id, () => stopNow(context, id));
+}
+
+/** As `stopSandbox`, for who has the sandbox's lock. */
+export async function stopNow(context: PodContext, id: string): Promise<void> {
+  if (!context.sandboxes.has(id)) return;
+  const record = context.sandboxes.get(id);
+  const live = context.liveSandboxes.get(id);
+  if (live) {
+    live.stopping = true;
+    // one that stands still hears nothing
+    if (!live.standstill) await traced('pod: end containers', () => endGently(context, id, live));
+  }
+  if (record.state !== 'notready') context.sandboxes.observe(id, { state: 'notready', reason: 'Stopped' });
+  if (!record.hasResources) return;
+  await releaseAll(context, id, live).finally(() => endContainers(context, id, 'Error', 'the pod was stopped'));
+  context.sandboxes.observe(id, { hasResources: false, vm: null, paused: false });
 }
 
 /** Lets the containers' last output reach their logs, if the guest still answers. */

@@ -3,27 +3,25 @@ import assert from 'node:assert/strict';
 import { describe, it, mock } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
 import type { ProtoGrpcType } from '../../proto/generated/runtime/api.ts';
-import type { Config } from '../../src/config/schema.ts';
 import type { AgentClient, AgentExit, ExecOutcome } from '../../src/agent/contracts.ts';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { loadProto } from '../../src/lib/grpc/load.ts';
-import { makeContext, type PodContext } from '../../src/pod/context.ts';
+import type { NetworkPort } from '../../src/network/contracts.ts';
+import type { PodContext } from '../../src/pod/context.ts';
 import type { ContainerConfig } from '../../src/pod/contracts.ts';
 import { createContainer } from '../../src/pod/create-container.ts';
 import { execSync } from '../../src/pod/exec-sync.ts';
-import type { ContainerRecord, SandboxRecord, SpareRecord } from '../../src/pod/records.ts';
+import { unpauseContainer } from '../../src/pod/pause-container.ts';
+import type { ContainerRecord } from '../../src/pod/records.ts';
 import { recover } from '../../src/pod/recover.ts';
-import { Registry } from '../../src/pod/registry.ts';
+import { removeSandbox } from '../../src/pod/remove-sandbox.ts';
 import { startContainer } from '../../src/pod/start-container.ts';
+import { startSandbox } from '../../src/pod/start-sandbox.ts';
 import { stopContainer } from '../../src/pod/stop-container.ts';
-import { noSamples } from '../../src/pod/stats/sampler.ts';
 import { endContainers } from '../../src/pod/supervise.ts';
-import type { VmPort } from '../../src/vm/contracts.ts';
-import { fakeImages, image, recordingLog, type LogLine } from './cri-fakes.ts';
-import { inMemory, useless } from './pod-fakes.ts';
+import { image } from './cri-fakes.ts';
+import { CONTAINER, contextWith, POD, useless } from './pod-fakes.ts';
 
-const POD = 'a'.repeat(64);
-const CONTAINER = 'c'.repeat(64);
 const never = new AbortController().signal;
 
 const { RuntimeService } = loadProto<ProtoGrpcType>('runtime/v1/api.proto').runtime.v1;
@@ -33,53 +31,6 @@ function config(): ContainerConfig {
   const fields = { metadata: { name: 'web' }, image: { image: 'nginx' } };
   const request = codec.requestDeserialize(codec.requestSerialize({ config: fields }));
   return (request as unknown as { config: ContainerConfig }).config;
-}
-
-const SIZE = { vcpus: 1, memoryMib: 256 };
-
-function contextWith(agent: Partial<AgentClient>): { readonly context: PodContext; readonly logged: LogLine[] } {
-  const logged: LogLine[] = [];
-  const unstored = (_id: string, error: unknown): never => assert.fail(String(error));
-  const context = makeContext({
-    config: useless<Config>('config', {
-      cdi: { spec_dirs: [] },
-      apparmor: { profile_dir: '/etc/apparmor.d', profiles: 'auto' },
-    }),
-    log: recordingLog(logged),
-    images: fakeImages({ find: () => image('', { layers: [] }), hold: () => ({ [Symbol.dispose]: () => undefined }) }),
-    network: useless('network'),
-    storage: useless('storage'),
-    volumes: useless('volumes'),
-    vms: useless<VmPort>('vms', { sizes: { least: SIZE, most: SIZE } }),
-    cgroups: useless('cgroups'),
-    connectAgent: () => assert.fail('no agent is to be dialled'),
-    sandboxes: new Registry<SandboxRecord>('sandbox', inMemory(), unstored),
-    containers: new Registry<ContainerRecord>('container', inMemory(), unstored),
-    spares: new Registry<SpareRecord>('spare', inMemory(), unstored),
-  });
-  context.sandboxes.insert(
-    POD,
-    'pod',
-    useless<SandboxRecord>('record', {
-      state: 'ready',
-      namespaceOptions: null,
-      logDirectory: '',
-      size: SIZE,
-      resources: null,
-      overhead: null,
-    }),
-  );
-  context.liveSandboxes.set(POD, {
-    vm: useless('vm'),
-    agent: useless('agent', agent),
-    samples: noSamples(),
-    counters: async () => undefined,
-    stopping: false,
-    standstill: undefined,
-    unknown: false,
-    share: undefined,
-  });
-  return { context, logged };
 }
 
 /** A container that runs and never ends by itself. */
@@ -160,6 +111,30 @@ describe('stopping a container', () => {
     const signalContainer = () => Promise.reject(new CaissonError('unavailable', 'the guest agent is gone'));
     const context = withRunningContainer({ signalContainer });
     await assert.rejects(stopContainer(context, CONTAINER, 0, never), { code: 'unavailable' });
+  });
+});
+
+describe('thawing a container', () => {
+  it('has nothing to do for one that has ended meanwhile', async () => {
+    const context = withRunningContainer({});
+    context.containers.update(CONTAINER, { state: 'exited', paused: true });
+    await unpauseContainer(context, CONTAINER);
+  });
+});
+
+describe('a pod that is removed', () => {
+  it('cannot be started again in between: its record goes with it', async () => {
+    const { context } = contextWith(
+      {},
+      { network: useless<NetworkPort>('network', { teardown: async () => void (await setImmediate()) }) },
+    );
+    context.liveSandboxes.clear();
+    context.sandboxes.update(POD, { state: 'notready', hasResources: true, vm: null });
+    const removed = removeSandbox(context, POD);
+    const started = startSandbox(context, POD, never);
+    await assert.rejects(started, { code: 'not_found' });
+    await removed;
+    assert.equal(context.sandboxes.has(POD), false);
   });
 });
 
