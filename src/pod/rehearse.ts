@@ -46,6 +46,7 @@ export async function rehearse({ agent }: PreparedVm, signal: AbortSignal): Prom
   try {
     await agent.startContainer(id, signal);
     const output = agent.output(id, async ({ endOffset }) => endOffset);
+    output.catch(() => undefined); // what fails first is told: a VM that dies fails both
     for (let i = 0; i < EXECS; i++)
       await agent.execSync(id, ['/bin/busybox', 'true'], EXEC_TIMEOUT_MS, EXEC_OUTPUT_BYTES, signal);
     await agent.signalContainer(id, SIGKILL, true);

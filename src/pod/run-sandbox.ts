@@ -112,9 +112,11 @@ async function undoFailedRun(
   try {
     await undo.disposeAsync();
     context.sandboxes.delete(id);
+    context.spares.delete(id); // it is there still when the name was taken
   } catch (failure) {
     context.log.error({ err: failure, sandboxId: id }, 'a failed start could not be undone');
-    context.sandboxes.observe(id, { state: 'notready', reason: `the start failed: ${describeError(error)}` });
+    if (context.sandboxes.has(id))
+      context.sandboxes.observe(id, { state: 'notready', reason: `the start failed: ${describeError(error)}` });
   }
 }
 

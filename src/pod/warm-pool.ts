@@ -58,7 +58,7 @@ export class WarmPool implements AsyncDisposable {
     this.#timers.forEach((timer) => clearInterval(timer));
     this.#closing.abort(new CaissonError('cancelled', 'the daemon ends'));
     await this.#filling;
-    await Promise.all(this.#waiting.splice(0).map((spare) => this.#remove(spare)));
+    await Promise.all(this.#waiting.splice(0).map(({ shell, undo }) => this.#remove(shell.identity.id, undo)));
   }
 
   /** Starts filling the pool unless that goes on already. Never throws. */
@@ -92,17 +92,16 @@ export class WarmPool implements AsyncDisposable {
     const context = this.#context;
     const { signal } = this.#closing;
     const identity = newIdentity(context);
+    context.spares.insert(identity.id, identity.id, { version: 1, cid: identity.cid, uid: identity.uid });
     const undo = new AsyncDisposableStack();
     try {
-      context.spares.insert(identity.id, identity.id, { version: 1, cid: identity.cid, uid: identity.uid });
-      undo.defer(() => context.spares.delete(identity.id));
       const ground = await makeGround(context, identity, undo, signal);
       const prepared = await startVm(context, { ...identity, background: true }, ground, undo, signal);
       await rehearse(prepared, signal);
       await syncClock(prepared, true, signal);
       return { shell: { identity, netns: ground.netns, ...prepared }, undo };
     } catch (error) {
-      await undo.disposeAsync();
+      await this.#remove(identity.id, undo);
       throw error;
     }
   }
@@ -114,17 +113,18 @@ export class WarmPool implements AsyncDisposable {
       if (index < 0) return;
       this.#waiting.splice(index, 1);
       this.#context.log.warn({ sandboxId: spare.shell.identity.id, reason }, 'a waiting VM has ended');
-      await this.#remove(spare);
+      await this.#remove(spare.shell.identity.id, spare.undo);
       this.#fill();
     });
   }
 
-  async #remove({ shell, undo }: Spare): Promise<void> {
+  /** When that fails its record stays, so that the next daemon tries again. Never rejects. */
+  async #remove(id: string, undo: AsyncDisposableStack): Promise<void> {
     try {
       await undo.disposeAsync();
+      this.#context.spares.delete(id);
     } catch (error) {
-      // its record stays, so the next daemon tries again
-      this.#context.log.error({ err: error, sandboxId: shell.identity.id }, 'a waiting VM cannot be removed');
+      this.#context.log.error({ err: error, sandboxId: id }, 'a waiting VM cannot be removed');
     }
   }
 
@@ -133,6 +133,6 @@ export class WarmPool implements AsyncDisposable {
     if (this.#waiting.length === 0 || (await this.#context.vms.spareMemoryMib()) >= 0) return this.#fill();
     const spare = this.#waiting.shift();
     this.#reason = SHORT_OF_MEMORY;
-    if (spare) await this.#remove(spare);
+    if (spare) await this.#remove(spare.shell.identity.id, spare.undo);
   }
 }
