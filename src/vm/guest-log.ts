@@ -1,4 +1,4 @@
-import { closeSync, constants, openSync, renameSync, write } from 'node:fs';
+import { closeSync, constants, ftruncateSync, openSync, renameSync, write } from 'node:fs';
 import type { Socket } from 'node:net';
 import { promisify } from 'node:util';
 
@@ -77,10 +77,15 @@ export class GuestLog implements Disposable {
   }
 
   #rotate(): void {
-    closeSync(this.#fd);
-    renameSync(this.#path, `${this.#path}.1`);
-    this.#fd = openLog(this.#path);
     this.#written = 0;
+    try {
+      renameSync(this.#path, `${this.#path}.1`);
+      const next = openLog(this.#path);
+      closeSync(this.#fd);
+      this.#fd = next;
+    } catch {
+      ftruncateSync(this.#fd); // no room for another file: the bound holds all the same
+    }
   }
 }
 
