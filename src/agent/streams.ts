@@ -8,6 +8,10 @@ import type { ExecOutcome, OutputChunk } from './contracts.ts';
 import type { OpenCalls } from './sessions.ts';
 import { agentError } from './status.ts';
 
+/** The agent reads on for this much that is not acknowledged: guest-agent/src/output.ts. */
+const MAX_CHUNK_BYTES = 256 * 1024;
+const LEAST_BUFFER_BYTES = 4096;
+
 /** Reads a container's output to its end, acknowledging what `store` has taken. */
 export async function readOutput(
   stub: AgentStub,
@@ -22,6 +26,8 @@ export async function readOutput(
     for await (const message of call as AsyncIterable<ContainerOutputResponse__Output>) {
       const stream = message.stream === 'STDERR' ? 'stderr' : 'stdout';
       const endOffset = Number(message.end_offset);
+      if (message.data.length > MAX_CHUNK_BYTES)
+        throw new CaissonError('internal', 'the guest agent sends more output at a time than it keeps');
       const stored = await store({ stream, data: message.data, timeNs: message.time_ns, endOffset });
       call.write({ acknowledged: String(stored) });
     }
@@ -65,7 +71,7 @@ export async function runExec(
         return {
           stdout: stdout.take(),
           stderr: stderr.take(),
-          exitCode: event.exit.code,
+          exitCode: event.exit.code & 0xff,
           timedOut: event.exit.timed_out,
         };
       }
@@ -101,22 +107,30 @@ function listed(call: { cancel(): void }, open: OpenCalls): ListedCall {
   };
 }
 
+/** One buffer that grows: a guest may send as many parts of a byte as it likes. */
 class BoundedBuffer {
-  readonly #parts: Buffer[] = [];
-  #free: number;
+  readonly #maxBytes: number;
+  #data: Buffer = Buffer.alloc(0);
+  #length = 0;
 
   constructor(maxBytes: number) {
-    this.#free = maxBytes;
+    this.#maxBytes = maxBytes;
   }
 
   add(part: Buffer): void {
-    if (this.#free === 0) return;
-    const kept = part.subarray(0, this.#free);
-    this.#free -= kept.length;
-    this.#parts.push(kept);
+    const length = Math.min(this.#length + part.length, this.#maxBytes);
+    if (length > this.#data.length) {
+      const larger = Buffer.allocUnsafe(
+        Math.min(Math.max(length, this.#data.length * 2, LEAST_BUFFER_BYTES), this.#maxBytes),
+      );
+      this.#data.copy(larger, 0, 0, this.#length);
+      this.#data = larger;
+    }
+    part.copy(this.#data, this.#length, 0, length - this.#length);
+    this.#length = length;
   }
 
   take(): Buffer {
-    return Buffer.concat(this.#parts);
+    return this.#data.subarray(0, this.#length);
   }
 }

@@ -101,8 +101,8 @@ export class ContainerLog {
   async #store(stream: StreamName, lines: readonly Line[], timeNs: string): Promise<void> {
     const time = formatTime(timeNs);
     const missing = lines.slice(this.#alreadyStored(time, lines.length));
-    const prefix = `${time} ${stream} `;
-    const parts = missing.flatMap(({ text, tag }) => [Buffer.from(`${prefix}${tag} `), text, NEWLINE]);
+    const prefixes = { P: Buffer.from(`${time} ${stream} P `), F: Buffer.from(`${time} ${stream} F `) };
+    const parts = missing.flatMap(({ text, tag }) => [prefixes[tag], text, NEWLINE]);
     await this.#append(Buffer.concat(parts));
   }
 
