@@ -50,14 +50,16 @@ const memoryDevices = z.array(
 
 /** One device that grows, with room for all that the VM may get: what is not plugged costs nothing. */
 async function plugMemory(qmp: QmpClient, room: number, bytes: number, signal: AbortSignal): Promise<void> {
+  // before the question: what changes while it is answered is seen by one of the two
+  using watch = watchMemory(qmp, bytes);
   const devices = memoryDevices.parse(await qmp.execute('query-memory-devices'));
   const device = devices.find(({ data }) => data.id === DEVICE)?.data;
-  if (device && (device['requested-size'] ?? 0) >= bytes) return;
-  using watch = watchMemory(qmp, bytes);
-  if (device) {
+  if (device && device.size >= bytes) return;
+  const isAsked = (device?.['requested-size'] ?? 0) >= bytes; // the guest had no time for it yet
+  if (device && !isAsked) {
     const property = { path: `/machine/peripheral/${DEVICE}`, property: 'requested-size', value: bytes };
     await qmp.execute('qom-set', property);
-  } else {
+  } else if (!device) {
     const backend = {
       'qom-type': 'memory-backend-memfd',
       id: `${DEVICE}-ram`,
