@@ -9,6 +9,7 @@ import { releaseVolumes } from './volumes.ts';
 /** how long the last output of an ended container is waited for */
 const DRAIN_MS = 5000;
 const RECONNECT_MS = 200;
+const LONGEST_RECONNECT_MS = 3000;
 
 /** Carries a started container's output to its log and its exit to the store, in this order. */
 export function followContainer(
@@ -61,20 +62,23 @@ function storeIn(context: PodContext, id: string, log: ContainerLog | undefined)
   };
 }
 
-/** A connection may break under a VM that runs on; the agent keeps what it is asked for. */
+/** A connection may break under a VM that runs on; the agent keeps what it is asked for. A guest that only fails is asked seldom. */
 async function whileReachable<T>(
   context: PodContext,
   id: string,
   agent: AgentClient,
   ask: () => Promise<T>,
 ): Promise<T> {
-  for (;;) {
+  for (let failures = 0; ;) {
+    const askedMs = performance.now();
     try {
       return await ask();
     } catch (error) {
       if (!isReachable(context, id, agent)) throw error;
-      context.log.warn({ err: error, containerId: id }, 'asking the guest agent again');
-      await sleep(RECONNECT_MS);
+      const wentWell = performance.now() - askedMs > LONGEST_RECONNECT_MS;
+      failures = wentWell ? 1 : failures + 1;
+      context.log[failures === 1 ? 'warn' : 'debug']({ err: error, containerId: id }, 'asking the guest agent again');
+      await sleep(Math.min(RECONNECT_MS * 2 ** (failures - 1), LONGEST_RECONNECT_MS));
       await standstillOf(context, id);
       if (!isReachable(context, id, agent)) throw error;
     }

@@ -112,4 +112,20 @@ describe('a guest that a new daemon finds', () => {
       ['warn'],
     );
   });
+
+  it('is complained of once, however often it does not tell how a container ends', async () => {
+    let asked = 0;
+    const stubborn = agent([running(CONTAINER)], {
+      waitContainer: () => (++asked > 2 ? Promise.resolve(EXIT) : Promise.reject(new Error('not now'))),
+      output: async () => undefined,
+    });
+    const { context, logged } = restarted({ [POD]: stubborn, [OTHER_POD]: agent([running(OTHER_CONTAINER)]) });
+    await recover(context);
+    await context.liveContainers.get(CONTAINER)?.ended;
+    assert.equal(context.containers.get(CONTAINER).state, 'exited');
+    assert.deepEqual(
+      logged.map(({ level }) => level),
+      ['warn', 'debug'],
+    );
+  });
 });
