@@ -75,11 +75,13 @@ async function attach(
   const { sandboxId } = request;
   const attachment = await attachmentOf(context, request, netns);
   const result = await add(context, attachment, signal);
-  const [link] = await Promise.all([
+  const tasks = [
     readLink(sandboxId, INTERFACE, signal),
     joinToTap(sandboxId, INTERFACE, signal),
     context.cache.write(sandboxId, { attachment, result }),
-  ]);
+  ] as const;
+  await Promise.allSettled(tasks); // whoever undoes them meets nothing half-made
+  const [link] = await Promise.all(tasks);
   if (link.mtu !== TAP_MTU) await ipInNetns(sandboxId, [`link set dev ${TAP} mtu ${link.mtu}`], signal);
   const fromResult = podAddresses(result, INTERFACE);
   const addresses = guestAddresses(link, fromResult);

@@ -91,8 +91,11 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
     disconnect: () => release.disposeAsync(),
     guestLogTail: () => guestLog.tail(),
     [Symbol.asyncDispose]: async () => {
-      await killAll(record);
-      await release.disposeAsync();
+      try {
+        await killAll(record);
+      } finally {
+        await release.disposeAsync();
+      }
       await removeTree(directory);
     },
   };

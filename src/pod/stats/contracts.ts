@@ -40,7 +40,7 @@ export interface SandboxStatsView {
 
 /** Ids may be unambiguous prefixes; `not_found`. Lists answer from memory, with the last samples. */
 export interface StatsService {
-  /** Waits for a new sample, 2 s at most, or 10 s when there is none yet; else has the last one. */
+  /** Waits for a new sample, 2 s at most, or 30 s when there is none yet; else has the last one. */
   container(id: string, signal: AbortSignal): Promise<ContainerStatsView>;
   /** Of those that run. */
   containers(filter: ContainerFilter): ContainerStatsView[];

@@ -21,10 +21,11 @@ export type IsGuestWritable = (location: Location) => Promise<boolean>;
  * followed as long as no guest can have made them. The answer is of what is open, wherever the path leads later.
  */
 export async function openHostPath(path: string, isGuestWritable: IsGuestWritable): Promise<HostPath> {
-  const walk = new Walk(path, isGuestWritable);
+  const walk = new Walk(path, isGuestWritable).run();
   try {
-    return await withTimeout(walk.run(), WALK_TIMEOUT_MS, `looking at host path ${path}`);
+    return await withTimeout(walk, WALK_TIMEOUT_MS, `looking at host path ${path}`);
   } catch (error) {
+    walk.then((late) => late[Symbol.asyncDispose]()).catch(() => undefined); // nobody has it any more
     throw explain(path, error);
   }
 }

@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import { chmod } from 'node:fs/promises';
 import type { Logger } from '../../lib/logger.ts';
@@ -24,6 +25,7 @@ export async function startRelay(path: string, dial: VsockDialer, log: Logger): 
     );
   });
   await listen(server, path);
+  server.on('error', (error) => log.warn({ err: error }, 'a connection to the guest agent was not taken'));
   return {
     [Symbol.asyncDispose]: async () => {
       for (const socket of open) socket.destroy();
@@ -46,9 +48,7 @@ function join(client: Socket, guest: Socket, open: Set<Socket>): void {
 }
 
 async function listen(server: Server, path: string): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, resolve);
-  });
+  server.listen(path);
+  await once(server, 'listening');
   await chmod(path, 0o600);
 }
