@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { AgentClient, AgentExit, OutputChunk } from '../agent/contracts.ts';
 import { withTimeout } from '../lib/async.ts';
-import type { PodContext } from './context.ts';
+import type { LiveContainer, PodContext } from './context.ts';
 import type { ContainerLog } from './log-writer.ts';
 import { recordExit } from './supervise.ts';
 import { releaseVolumes } from './volumes.ts';
@@ -17,9 +17,11 @@ export function followContainer(
   id: string,
   agent: AgentClient,
   log: ContainerLog | undefined,
-): void {
+): LiveContainer {
   const ended = follow(context, id, agent, log).finally(() => context.liveContainers.delete(id));
-  context.liveContainers.set(id, { log, ended });
+  const live = { log, ended };
+  context.liveContainers.set(id, live);
+  return live;
 }
 
 /** Never rejects. */

@@ -2,7 +2,7 @@ import type { AgentClient } from '../agent/contracts.ts';
 import type { VmRecord } from '../vm/contracts.ts';
 import { withTimeout } from '../lib/async.ts';
 import { CaissonError, describeError } from '../lib/errors.ts';
-import type { LiveSandbox, PodContext } from './context.ts';
+import type { LiveContainer, LiveSandbox, PodContext } from './context.ts';
 import { holdImages } from './layers.ts';
 import { ContainerLog } from './log-writer.ts';
 import { nowNs, type ContainerRecord, type SandboxRecord } from './records.ts';
@@ -91,7 +91,7 @@ export async function askContainers(context: PodContext, id: string, live: LiveS
   const { containers } = await agent.info(AbortSignal.timeout(AGENT_ANSWER_MS));
   // a hostile guest may name one twice, or another pod's
   const told = new Map(containers.map((container) => [container.id, container]));
-  const settling: (Promise<void> | undefined)[] = [];
+  const settling: Promise<void>[] = [];
   for (const { id: containerId, started, exit } of told.values()) {
     if (!isOf(context, id, containerId)) {
       settling.push(removeLeftover(context, agent, containerId));
@@ -101,8 +101,8 @@ export async function askContainers(context: PodContext, id: string, live: LiveS
     if (!started || (state !== 'running' && state !== 'created')) continue;
     // it may have been started without the earlier daemon having noted it down
     if (state === 'created') context.containers.observe(containerId, { state: 'running', startedAt: nowNs() });
-    await resume(context, containerId, agent);
-    if (exit) settling.push(context.liveContainers.get(containerId)?.ended);
+    const { ended } = await resume(context, containerId, agent);
+    if (exit) settling.push(ended);
   }
   await withTimeout(Promise.all(settling), SETTLE_MS, "the guest's account of its containers").catch((error: unknown) =>
     context.log.warn({ err: error, sandboxId: id }, 'going on without the rest'),
@@ -144,9 +144,9 @@ async function sortVolumes(context: PodContext, id: string): Promise<void> {
   }
 }
 
-async function resume(context: PodContext, id: string, agent: AgentClient): Promise<void> {
+async function resume(context: PodContext, id: string, agent: AgentClient): Promise<LiveContainer> {
   const { logPath } = context.containers.get(id);
-  followContainer(context, id, agent, logPath === '' ? undefined : await ContainerLog.resume(logPath));
+  return followContainer(context, id, agent, logPath === '' ? undefined : await ContainerLog.resume(logPath));
 }
 
 function markLost(context: PodContext, sandboxId: string, known: ReadonlySet<string>): void {

@@ -27,7 +27,7 @@ const exec = (events: readonly object[], maxBytes: number) =>
 describe('the output of an exec', () => {
   it('is put together from parts of any size, and cut at the limit', async () => {
     const text = Array.from({ length: 10_000 }, (_, index) => String(index % 10)).join('');
-    const bytes = [...text].map((digit) => ({ stdout: Buffer.from(digit) }));
+    const bytes = Array.from(text, (digit) => ({ stdout: Buffer.from(digit) }));
     const events = [...bytes, { stderr: Buffer.from('e') }, { exit: { code: 3, timed_out: false } }];
     const { stdout, stderr } = await exec(events, 9000);
     assert.deepEqual([stdout.toString(), stderr.toString()], [text.slice(0, 9000), 'e']);

@@ -126,7 +126,7 @@ describe('a pod that is removed', () => {
   it('cannot be started again in between: its record goes with it', async () => {
     const { context } = contextWith(
       {},
-      { network: useless<NetworkPort>('network', { teardown: async () => void (await setImmediate()) }) },
+      { network: useless<NetworkPort>('network', { teardown: () => setImmediate() }) },
     );
     context.liveSandboxes.clear();
     context.sandboxes.update(POD, { state: 'notready', hasResources: true, vm: null });

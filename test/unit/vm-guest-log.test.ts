@@ -36,21 +36,21 @@ const printed = async ({ printer, log }: { readonly printer: Socket; readonly lo
 
 describe("a guest's log", () => {
   it('goes on in another file when it is full, and forgets the one before', async (t) => {
-    const it = await guest(t);
-    await printed(it, `${'a'.repeat(MIB)}first end`);
-    await printed(it, `${'b'.repeat(MIB)}second end`);
-    await printed(it, 'the last words are here');
-    assert.equal(await readFile(it.path, 'utf8'), 'the last words are here');
-    assert.match((await readFile(`${it.path}.1`, 'utf8')).slice(-20), /second end/);
+    const one = await guest(t);
+    await printed(one, `${'a'.repeat(MIB)}first end`);
+    await printed(one, `${'b'.repeat(MIB)}second end`);
+    await printed(one, 'the last words are here');
+    assert.equal(await readFile(one.path, 'utf8'), 'the last words are here');
+    assert.match((await readFile(`${one.path}.1`, 'utf8')).slice(-20), /second end/);
   });
 
   it('keeps its bound, and the daemon alive, when there can be no other file', async (t) => {
-    const it = await guest(t);
-    await mkdir(`${it.path}.1`);
-    await writeFile(`${it.path}.1/in-the-way`, '');
-    await printed(it, `${'a'.repeat(2 * MIB)}first end`);
-    await printed(it, 'the last words are here');
-    assert.ok((await stat(it.path)).size <= MIB + 64 * 1024);
-    assert.match(it.log.tail(), /the last words are here$/);
+    const one = await guest(t);
+    await mkdir(`${one.path}.1`);
+    await writeFile(`${one.path}.1/in-the-way`, '');
+    await printed(one, `${'a'.repeat(2 * MIB)}first end`);
+    await printed(one, 'the last words are here');
+    assert.ok((await stat(one.path)).size <= MIB + 64 * 1024);
+    assert.match(one.log.tail(), /the last words are here$/);
   });
 });
