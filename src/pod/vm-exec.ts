@@ -1,4 +1,5 @@
 import type { AgentClient } from '../agent/contracts.ts';
+import { orAborted } from '../lib/async.ts';
 import { newId } from '../lib/ids.ts';
 import { requireLive } from './live.ts';
 import type { PodContext } from './context.ts';
@@ -11,6 +12,8 @@ import { ociSpec } from './oci-spec.ts';
 const BUSYBOX = '/usr/bin/busybox';
 /** Into the mount namespace of the VM's first process; all else that a container has of its own, this one has not. */
 const IN_VM = [BUSYBOX, 'nsenter', '-m/proc/1/ns/mnt', '--'];
+const goesOn = new AbortController().signal;
+
 /** a daemon that was killed in between removes the container at its next start */
 const KEEPER = [BUSYBOX, 'sleep', '2147483'];
 
@@ -29,21 +32,12 @@ export async function vmExec(
   const { agent } = requireLive(context, sandboxId);
   const id = newId();
   await using undo = new AsyncDisposableStack();
-  undo.defer(() => remove(context, agent, id));
-  await agent.createContainer(
-    {
-      id,
-      layerSerials: [],
-      ociSpec: spec(id),
-      volumes: [],
-      blockDevices: [],
-      user: ROOT,
-      stdin: false,
-      stdinOnce: false,
-    },
-    signal,
-  );
-  await agent.startContainer(id, signal);
+  const kept = startKeeper(agent, id);
+  undo.defer(async () => {
+    await kept.catch(() => undefined);
+    await remove(context, agent, id);
+  });
+  await orAborted(kept, signal);
   const settings = { containerId: id, command: [...IN_VM, ...command], tty, stdin, stdout, stderr, env, size };
   const session = await agent.exec(settings, signal);
   const owned = undo.move();
@@ -54,6 +48,13 @@ export async function vmExec(
       await owned.disposeAsync();
     },
   };
+}
+
+/** Not to be broken off: only when the guest has finished can it remove what it has made. */
+async function startKeeper(agent: AgentClient, id: string): Promise<void> {
+  const none = { layerSerials: [], volumes: [], blockDevices: [], stdin: false, stdinOnce: false };
+  await agent.createContainer({ id, ociSpec: spec(id), user: ROOT, ...none }, goesOn);
+  await agent.startContainer(id, goesOn);
 }
 
 const ROOT = { user: '', gid: undefined, supplementalGroups: [], strictGroups: false };

@@ -19,6 +19,7 @@ import { startContainer } from '../../src/pod/start-container.ts';
 import { startSandbox } from '../../src/pod/start-sandbox.ts';
 import { stopContainer } from '../../src/pod/stop-container.ts';
 import { endContainers } from '../../src/pod/supervise.ts';
+import { vmExec } from '../../src/pod/vm-exec.ts';
 import { image } from './cri-fakes.ts';
 import { CONTAINER, contextWith, POD, useless } from './pod-fakes.ts';
 
@@ -147,6 +148,32 @@ describe('a daemon that was ended while it stopped a pod', () => {
     context.containers.insert(CONTAINER, 'container', record as Partial<ContainerRecord> as ContainerRecord);
     await recover(context);
     assert.equal(context.containers.get(CONTAINER).state, 'exited');
+  });
+});
+
+describe('a command in the VM itself', () => {
+  const request = { command: ['true'], tty: false, stdin: false, stdout: true, stderr: true };
+
+  it('whose client leaves while it begins leaves nothing: what the guest is at is waited for, then removed', async () => {
+    const order: string[] = [];
+    const slowly = async (what: string): Promise<void> => {
+      await setImmediate();
+      order.push(what);
+    };
+    const { context } = contextWith({
+      createContainer: async (_settings, signal) => {
+        assert.equal(signal.aborted, false);
+        await slowly('created');
+        return { uid: 0, gid: 0, supplementalGroups: [] };
+      },
+      startContainer: () => slowly('started'),
+      removeContainer: () => slowly('removed'),
+    });
+    const client = new AbortController();
+    const session = vmExec(context, POD, request, client.signal);
+    client.abort();
+    await assert.rejects(session, { code: 'cancelled' });
+    assert.deepEqual(order, ['created', 'started', 'removed']);
   });
 });
 
