@@ -35,8 +35,9 @@ const WINDOW_BYTES = 1024 * 1024;
 // Generous: under TCG, with all cores busy, a create takes seconds.
 const CONTROL_DEADLINE_MS = 60_000;
 
-/** in a VM: more than that is no honest answer */
+/** in a VM, and of a user: more is no honest answer */
 const MAX_CONTAINERS = 4096;
+const MAX_GROUPS = 4096;
 
 /** A guest that is too busy for it is asked again later. */
 const STATS_DEADLINE_MS = 10_000;
@@ -50,16 +51,28 @@ type Stub = InstanceType<typeof Agent>;
 
 /** A client over the VM's agent socket. Bulk streams have a connection of their own, so they never delay a kill. */
 export function connectAgent(socketPath: string): AgentClient {
-  const control = stub(socketPath);
-  const bulk = stub(socketPath);
+  const control = connect(socketPath);
+  const bulk = connect(socketPath);
   const open: OpenCalls = new Set();
+  let gone = false;
+  /** gRPC's own error for a closed client says nothing of VMs. */
+  const requireVm = (): void => {
+    if (gone) throw vmGone();
+  };
   /** One call with a deadline; waits for the connection to come up until then. */
-  const unary = <Response>(
+  const unary = async <Response>(
     name: string,
     invoke: Invoke<Response>,
     signal?: AbortSignal,
     deadlineMs = CONTROL_DEADLINE_MS,
-  ): Promise<Response> => traced(`agent ${name}`, () => answerOf(name, invoke, open, signal, deadlineMs));
+  ): Promise<Response> => {
+    requireVm();
+    return await traced(`agent ${name}`, () => answerOf(name, invoke, open, signal, deadlineMs));
+  };
+  const bulkCall = async <T>(work: (stub: Stub) => Promise<T>): Promise<T> => {
+    requireVm();
+    return await work(bulk);
+  };
   return {
     info: async (signal) => {
       const info = await unary<GetInfoResponse__Output>('GetInfo', (...call) => control.GetInfo({}, ...call), signal);
@@ -121,7 +134,7 @@ export function connectAgent(socketPath: string): AgentClient {
       return {
         uid: resolved?.uid ?? 0,
         gid: resolved?.gid ?? 0,
-        supplementalGroups: resolved?.supplemental_groups ?? [],
+        supplementalGroups: (resolved?.supplemental_groups ?? []).slice(0, MAX_GROUPS),
       };
     },
     startContainer: async (id, signal) => {
@@ -194,23 +207,30 @@ export function connectAgent(socketPath: string): AgentClient {
       );
       return statsOf(message);
     },
-    output: (id, store) => readOutput(bulk, id, store, open),
+    output: (id, store) => bulkCall((stub) => readOutput(stub, id, store, open)),
     execSync: (id, command, timeoutMs, maxBytes, signal) =>
-      traced('agent ExecSync', () => runExec(bulk, { id, command, timeoutMs, maxBytes }, open, signal)),
-    exec: (settings, signal) => openSession('Exec', bulk.Exec(), execStart(settings), settings, open, signal),
+      bulkCall((stub) =>
+        traced('agent ExecSync', () => runExec(stub, { id, command, timeoutMs, maxBytes }, open, signal)),
+      ),
+    exec: (settings, signal) =>
+      bulkCall((stub) => openSession('Exec', stub.Exec(), execStart(settings), settings, open, signal)),
     attach: (id, streams, signal) =>
-      openSession('Attach', bulk.Attach(), attachStart(id, streams), streams, open, signal),
-    sftp: (id, signal) => openSession('Sftp', bulk.Sftp(), sftpStart(id), SFTP_STREAMS, open, signal),
-    portForward: (port, signal) => openPort(bulk.PortForward(), port, open, signal),
+      bulkCall((stub) => openSession('Attach', stub.Attach(), attachStart(id, streams), streams, open, signal)),
+    sftp: (id, signal) =>
+      bulkCall((stub) => openSession('Sftp', stub.Sftp(), sftpStart(id), SFTP_STREAMS, open, signal)),
+    portForward: (port, signal) => bulkCall((stub) => openPort(stub.PortForward(), port, open, signal)),
     [Symbol.dispose]: () => {
-      for (const call of [...open]) call.fail(new CaissonError('unavailable', 'the VM of the pod is gone'));
+      gone = true;
+      for (const call of [...open]) call.fail(vmGone());
       control.close();
       bulk.close();
     },
   };
 }
 
-function stub(socketPath: string): Stub {
+const vmGone = (): CaissonError => new CaissonError('unavailable', 'the VM of the pod is gone');
+
+function connect(socketPath: string): Stub {
   return new Agent(`unix:${socketPath}`, grpc.credentials.createInsecure(), {
     'grpc.use_local_subchannel_pool': 1,
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { PassThrough, Readable } from 'node:stream';
 import type { AgentClient as AgentStub } from '../../proto/generated/agent/caisson/agent/v1/Agent.ts';
+import { connectAgent } from '../../src/agent/index.ts';
 import { readOutput, runExec } from '../../src/agent/streams.ts';
 
 const never = new AbortController().signal;
@@ -58,5 +59,27 @@ describe("a container's output", () => {
     const store = async (): Promise<number> => ++stored;
     await assert.rejects(readOutput(agent, 'c', store, new Set()), { code: 'internal' });
     assert.deepEqual([stored, cancelled()], [1, true]);
+  });
+});
+
+describe('a client whose VM is gone', () => {
+  const streams = { stdin: false, stdout: true, stderr: true };
+
+  it('says so, whatever is asked of it', async () => {
+    const client = connectAgent('/nonexistent/agent.sock');
+    client[Symbol.dispose]();
+    const asked = [
+      client.info(never),
+      client.waitContainer('c'),
+      client.removeContainer('c'),
+      client.output('c', async () => 0),
+      client.execSync('c', ['true'], 0, 1, never),
+      client.exec({ containerId: 'c', command: ['true'], tty: false, env: {}, size: undefined, ...streams }, never),
+      client.attach('c', streams, never),
+      client.sftp('c', never),
+      client.portForward(80, never),
+    ];
+    const gone = { code: 'unavailable', message: /gone/ };
+    await Promise.all(asked.map((answer) => assert.rejects(answer, gone)));
   });
 });
