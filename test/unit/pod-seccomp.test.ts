@@ -150,6 +150,10 @@ describe('a profile from a file of the node', () => {
     const docker = { names: ['x'], action: 'SCMP_ACT_ALLOW', includes: { caps: ['CAP_SYS_ADMIN'] } };
     await refused(JSON.stringify({ defaultAction: 'SCMP_ACT_ERRNO', syscalls: [docker] }), /includes/);
     await refused(' '.repeat(1024 * 1024 + 1), /larger/);
+    // 2 ** 64 - 2 ** 32, which JavaScript writes as 18446744069414584000
+    const args = [{ index: 0, value: 0xffff_ffff_0000_0000, op: 'SCMP_CMP_EQ' }];
+    const rule = { names: ['x'], action: 'SCMP_ACT_ALLOW', args };
+    await refused(JSON.stringify({ defaultAction: 'SCMP_ACT_ERRNO', syscalls: [rule] }), /args\.0\.value/);
   });
 
   it('that is missing, relative, a directory or a FIFO is refused at once', async () => {

@@ -10,7 +10,8 @@ const DOCKERS = ['includes', 'excludes', 'archMap'] as const;
 
 const action = z.string().regex(/^SCMP_ACT_[A-Z_]+$/);
 const errno = z.int().min(0).max(4095).optional();
-const word = z.number().min(0);
+/** a larger one would be another number when it is written again */
+const word = z.int().min(0);
 const rule = z.object({
   names: z.array(z.string()).min(1),
   action,
