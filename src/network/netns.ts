@@ -2,7 +2,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { describeError, CaissonError, isErrno } from '../lib/errors.ts';
 import { run } from '../lib/exec.ts';
 import { exists } from '../lib/files.ts';
-import { shortId } from '../lib/ids.ts';
+import { newId, shortId } from '../lib/ids.ts';
 import type { PreparedNetns } from './contracts.ts';
 
 const DIRECTORY = '/run/netns';
@@ -20,7 +20,7 @@ export function netnsPathOf(sandboxId: string): string {
 
 /** Makes /run/netns a mount point that other mount namespaces see, as only `ip netns add` knows how to. */
 export async function setUpNetnsDirectory(): Promise<void> {
-  const name = `caisson-setup-${process.pid}`;
+  const name = `caisson-setup-${shortId(newId())}`;
   await run('ip', ['netns', 'add', name], { timeoutMs: TIMEOUT_MS, installHint: IPROUTE_HINT });
   await run('ip', ['netns', 'del', name], { timeoutMs: TIMEOUT_MS });
 }
