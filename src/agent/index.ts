@@ -44,15 +44,17 @@ const STATS_DEADLINE_MS = 10_000;
 
 // A connection that a guest has forgotten looks open: calls without a deadline would wait on it for ever.
 const KEEPALIVE_MS = 30_000;
-const KEEPALIVE_TIMEOUT_MS = 60_000;
+const CONTROL_SILENCE_MS = 60_000;
+/** A guest that gets no processor answers late, and streams that are given up are lost; a VM's death is heard of anyway. */
+const BULK_SILENCE_MS = 300_000;
 
 const { Agent } = loadProto<ProtoGrpcType>('agent/v1/agent.proto').caisson.agent.v1;
 type Stub = InstanceType<typeof Agent>;
 
 /** A client over the VM's agent socket. Bulk streams have a connection of their own, so they never delay a kill. */
 export function connectAgent(socketPath: string): AgentClient {
-  const control = connect(socketPath);
-  const bulk = connect(socketPath);
+  const control = connect(socketPath, CONTROL_SILENCE_MS);
+  const bulk = connect(socketPath, BULK_SILENCE_MS);
   const open: OpenCalls = new Set();
   let gone = false;
   /** gRPC's own error for a closed client says nothing of VMs. */
@@ -230,14 +232,15 @@ export function connectAgent(socketPath: string): AgentClient {
 
 const vmGone = (): CaissonError => new CaissonError('unavailable', 'the VM of the pod is gone');
 
-function connect(socketPath: string): Stub {
+/** `silenceMs`: for the answer to a ping */
+function connect(socketPath: string, silenceMs: number): Stub {
   return new Agent(`unix:${socketPath}`, grpc.credentials.createInsecure(), {
     'grpc.use_local_subchannel_pool': 1,
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
     'grpc-node.flow_control_window': WINDOW_BYTES,
     'grpc.keepalive_time_ms': KEEPALIVE_MS,
-    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+    'grpc.keepalive_timeout_ms': silenceMs,
     'grpc.initial_reconnect_backoff_ms': 50,
     'grpc.min_reconnect_backoff_ms': 50,
     'grpc.max_reconnect_backoff_ms': 1000,
