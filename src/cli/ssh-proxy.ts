@@ -6,6 +6,7 @@ import { HOST, HOST_SUFFIX } from './ssh-setup.ts';
 
 /** Until the gateway closes. `host`: the name that ssh was given; `web.default.caisson` names a target. */
 export async function proxySsh(socketPath: string, host: string | undefined): Promise<void> {
+  const target = targetOf(host);
   const socket = connect(socketPath);
   try {
     await once(socket, 'connect');
@@ -15,14 +16,15 @@ export async function proxySsh(socketPath: string, host: string | undefined): Pr
       hint: 'set `enabled = true` in [ssh] of the configuration, and see that the daemon runs',
     });
   }
-  const target = targetOf(host);
   if (target !== undefined) socket.write(preambleOf(target));
   // ssh may leave first
   process.stdout.on('error', () => socket.destroy());
   socket.on('error', () => socket.destroy());
+  // also when it is reset, as somebody who has tried too many keys is: ssh says what that means
+  const closed = new Promise<void>((resolve) => socket.once('close', () => resolve()));
   process.stdin.pipe(socket);
   socket.pipe(process.stdout);
-  await once(socket, 'close');
+  await closed;
   process.stdin.destroy();
 }
 

@@ -6,7 +6,9 @@ import { appendFile, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, it } from 'node:test';
+import { CaissonError } from '../../src/lib/errors.ts';
 import type { ContainerView, PodEvent, SandboxView } from '../../src/pod/contracts.ts';
 import { runCli, startCli, startOnTerminal, type CliEnd } from '../support/cli.ts';
 import { CONTAINER } from '../support/streaming/fake-streams.ts';
@@ -266,6 +268,27 @@ describe('caisson logs', () => {
     await appendFile(path, line(6, 'last'));
     stop();
     assert.deepEqual(await ended, { code: 0, stdout: 'first\nsecond\nthird\nfourth\nlast\n', stderr: '' });
+  });
+
+  it('ends at a signal also while it waits for a daemon that is being restarted', { timeout: 30_000 }, async () => {
+    const path = join(directory, '0.log');
+    await writeFile(path, line(1, 'one'));
+    const { promise: lost, reject: lose } = Promise.withResolvers<PodEvent>();
+    const options = await serve(container(path), {
+      pods: {
+        events: async function* () {
+          yield await lost;
+        },
+      },
+    });
+    const { child, ended, printed } = startCli([...options, 'logs', '-f', 'web']);
+    await printed(/one/);
+    lose(new CaissonError('unavailable', 'the runtime is being shut down'));
+    await stack.disposeAsync();
+    // for a minute
+    await sleep(1500);
+    child.kill('SIGINT');
+    assert.equal((await ended).code, 130);
   });
 
   it('says so when there is no log', async () => {

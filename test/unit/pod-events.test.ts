@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { status } from '@grpc/grpc-js';
 import { containerEvents, EventBus, sandboxEvents } from '../../src/pod/events.ts';
 import type { PodEvent } from '../../src/pod/contracts.ts';
 import { collect, sandboxView, startServer } from './cri-fakes.ts';
@@ -96,5 +97,11 @@ describe('GetContainerEvents', () => {
     assert.equal(value?.pod_sandbox_status?.id, sandboxView.id);
     const rest = collect({ [Symbol.asyncIterator]: () => stream });
     await Promise.all([assert.rejects(rest), server[Symbol.asyncDispose]()]);
+  });
+
+  it('ends at once for who has left before it began', { timeout: 10_000 }, async () => {
+    await using server = await startServer({ pods: { events: (signal) => new EventBus().subscribe(signal) } });
+    const options = { signal: AbortSignal.abort(), deadlineMs: Infinity };
+    await assert.rejects(collect(server.runtime.GetContainerEvents({}, options)), { code: status.CANCELLED });
   });
 });

@@ -1,15 +1,20 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ContainerStatus__Output } from '../../../proto/generated/runtime/runtime/v1/ContainerStatus.ts';
+import { orAborted } from '../../lib/async.ts';
 import { CaissonError } from '../../lib/errors.ts';
-import type { CriConnection } from '../../lib/grpc/cri-client.ts';
+import type { CallOptions, CriConnection } from '../../lib/grpc/cri-client.ts';
 import { isUnavailable } from '../cri-client.ts';
 
 /** `ms` for a daemon that is being restarted */
 const RESTART_MS = 60_000;
 const RETRY_MS = 500;
 
-export async function statusOf({ runtime }: CriConnection, container_id: string): Promise<ContainerStatus__Output> {
-  const { status } = await runtime.ContainerStatus({ container_id });
+export async function statusOf(
+  { runtime }: CriConnection,
+  container_id: string,
+  options?: CallOptions,
+): Promise<ContainerStatus__Output> {
+  const { status } = await runtime.ContainerStatus({ container_id }, options);
   if (!status) throw new CaissonError('internal', `the daemon has no status of container ${container_id}`);
   return status;
 }
@@ -30,7 +35,7 @@ export async function untilEnded(
       if (signal.aborted || !isUnavailable(error)) throw error;
       // its socket may still be there for a moment, and refuse at once
       await sleep(RETRY_MS, undefined, { signal });
-      await cri.ready(RESTART_MS);
+      await orAborted(cri.ready(RESTART_MS), signal);
     }
   }
 }
@@ -47,9 +52,9 @@ async function watch(
   try {
     let next = events.next();
     next.catch(() => undefined);
-    const { containers } = await cri.runtime.ListContainers({ filter: { id } });
+    const { containers } = await cri.runtime.ListContainers({ filter: { id } }, { signal });
     if (containers.length === 0) return undefined;
-    const now = await statusOf(cri, id);
+    const now = await statusOf(cri, id, { signal });
     if (now.state === 'CONTAINER_EXITED') return now;
     for (;;) {
       const { done, value: event } = await next;

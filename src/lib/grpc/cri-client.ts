@@ -1,5 +1,5 @@
 /** A CRI client with promises, for the command line, demo, bench and tests. */
-import { Client, credentials, Metadata, type ServiceDefinition } from '@grpc/grpc-js';
+import { Client, connectivityState, credentials, Metadata, type ServiceDefinition } from '@grpc/grpc-js';
 import type { MethodDefinition } from '@grpc/proto-loader';
 import type { ExtensionsDefinition } from '../../../proto/generated/extensions/caisson/v1/Extensions.ts';
 import type { ProtoGrpcType as ExtensionsProto } from '../../../proto/generated/extensions/extensions.ts';
@@ -61,10 +61,18 @@ export function connectCri(socketPath: string, defaultDeadlineMs = DEFAULT_DEADL
   };
 }
 
-function ready(client: Client, timeoutMs: number): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  client.waitForReady(Date.now() + timeoutMs, (error) => (error ? reject(error) : resolve()));
-  return promise;
+/** grpc-js's own begins to connect once more, for ever, when the client is closed meanwhile. */
+async function ready(client: Client, timeoutMs: number): Promise<void> {
+  const channel = client.getChannel();
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    if (channel.getConnectivityState(false) === connectivityState.SHUTDOWN) throw new Error('the client is closed');
+    const state = channel.getConnectivityState(true);
+    if (state === connectivityState.READY) return;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    channel.watchConnectivityState(state, deadline, (error) => (error ? reject(error) : resolve()));
+    await promise;
+  }
 }
 
 function promisify<Service>(client: Client, service: ServiceDefinition, defaultDeadlineMs: number): CriClient<Service> {
@@ -112,6 +120,7 @@ async function* callStream(
   const call = client.makeServerStreamRequest<object, object>(path, serialize, deserialize, request, { deadline });
   const cancel = (): void => call.cancel();
   options.signal?.addEventListener('abort', cancel, { once: true });
+  if (options.signal?.aborted) cancel();
   try {
     for await (const message of call) yield message as object;
   } finally {
