@@ -6,6 +6,7 @@ import ssh2 from 'ssh2';
 import type { ParsedKey } from 'ssh2';
 import type { Config } from '../config/schema.ts';
 import { CaissonError } from '../lib/errors.ts';
+import { run } from '../lib/exec.ts';
 import { ignoreMissing, readFileIfExists, writeFileAtomic } from '../lib/files.ts';
 import { parseAuthorizedKeys } from '../ssh/authorized-keys.ts';
 import { hostKey } from '../ssh/host-key.ts';
@@ -97,7 +98,7 @@ async function writeBlock(home: string, keyFile: string, config: Config): Promis
   const path = join(home, '.ssh/config');
   const before = (await readFileIfExists(path)) ?? '';
   const mode = await stat(path).then(({ mode: bits }) => bits & 0o777, ignoreMissing(0o600));
-  const block = blockOf(keyFile, knownHostsOf(home), config);
+  const block = blockOf(keyFile, knownHostsOf(home), config, await knownOptions());
   const after = withBlock(before, block);
   if (after === before) return `${path} has the block for Host *${HOST_SUFFIX} already`;
   await writeFileAtomic(path, after, mode);
@@ -113,7 +114,27 @@ export function withBlock(text: string, block: string): string {
   return `${text}${apart}${block}\n`;
 }
 
-function blockOf(keyFile: string, knownHosts: string, config: Config): string {
+/**
+ * OpenSSH sends keys at intervals of 20 ms since 9.5, against people who watch a network; here they go through a socket of this
+ * machine.
+ */
+const AT_ONCE = ['ObscureKeystrokeTiming', 'no'] as const;
+
+/**
+ * Those of the block that not every client has. The client is asked: one that meets an option that it does not know reads no
+ * file with it, for whatever host, and IgnoreUnknown in a Host block counts for that host only.
+ */
+async function knownOptions(): Promise<readonly string[]> {
+  const [name, value] = AT_ONCE;
+  const ask = ['-F', 'none', '-o', `${name}=${value}`, '-G', HOST];
+  const known = await run('ssh', ask).then(
+    () => true,
+    () => false, // there may be no ssh here, too
+  );
+  return known ? [`${name} ${value}`] : [];
+}
+
+function blockOf(keyFile: string, knownHosts: string, config: Config, options: readonly string[]): string {
   const { socket } = placesOf(config).ssh;
   const proxy = [join(REPOSITORY, 'bin/caisson'), 'ssh-proxy', '--gateway', socket].map(quoted).join(' ');
   return [
@@ -124,6 +145,7 @@ function blockOf(keyFile: string, knownHosts: string, config: Config): string {
     '  IdentitiesOnly yes',
     `  HostKeyAlias ${HOST}`,
     `  UserKnownHostsFile ${quoted(knownHosts)}`,
+    ...options.map((option) => `  ${option}`),
     END,
   ].join('\n');
 }

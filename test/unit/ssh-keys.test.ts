@@ -151,6 +151,28 @@ describe('caisson ssh setup', { skip: process.getuid?.() !== 0 && 'needs root' }
     }
   });
 
+  it('has keys sent at once, by a client that can be told so, and tells no other', async () => {
+    const home = await mkdtemp(join(tmpdir(), 'caisson-ssh-'));
+    const path = process.env['PATH'];
+    try {
+      const config = configSchema.parse({ root: join(home, 'root'), state: join(home, 'state') });
+      const block = async (): Promise<string> => {
+        await setUpSsh(config, { home });
+        return readFile(join(home, '.ssh/config'), 'utf8');
+      };
+      process.env['PATH'] = home;
+      for (const code of [0, 255]) {
+        await writeFile(join(home, 'ssh'), `#!/bin/sh\nexit ${code}\n`, { mode: 0o755 });
+        assert.equal(/^  ObscureKeystrokeTiming no$/m.test(await block()), code === 0);
+      }
+      process.env['PATH'] = join(home, 'nothing');
+      assert.doesNotMatch(await block(), /ObscureKeystrokeTiming/);
+    } finally {
+      process.env['PATH'] = path;
+      await rm(home, { recursive: true });
+    }
+  });
+
   it('puts its block at the end, where it changes nothing for others', () => {
     const block = '# begin caisson: written by `caisson ssh setup`\nHost x\n# end caisson';
     assert.equal(withBlock('', block), `${block}\n`);

@@ -40,6 +40,10 @@ export async function setUpSsh(world: World): Promise<SshWorld> {
     const before = await readFile(config, 'utf8');
     match((await setup()).stdout, /^uses the key/);
     strictEqual(await readFile(config, 'utf8'), before);
+    // the client understands all of it, also when another host is meant
+    await run('ssh', ['-F', config, '-G', 'elsewhere']);
+    const { stdout } = await run('ssh', ['-F', config, '-G', BOX]);
+    strictEqual(/^obscurekeystroketiming no$/m.test(stdout), stdout.includes('obscurekeystroketiming'));
   });
   return { ...world, home, config: join(home, '.ssh/config') };
 }
