@@ -7,6 +7,7 @@ import { connect } from 'node:net';
 import { describe, it } from 'node:test';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import type { Client } from 'ssh2';
 import { changeMessages } from '../fuzz/ssh-client.ts';
 import { makeKey, rawConnection, run, startGateway, WEB } from '../support/ssh/gateway.ts';
 import { echoStreams } from '../support/streaming/echo-streams.ts';
@@ -113,6 +114,20 @@ describe('an ssh client', LIMIT, () => {
     await streams.settled(0);
     assert.equal((await run(client, 'echo again')).stdout, 'again\n');
     client.end();
+  });
+
+  it('has its share of the channels that all clients together may have', async () => {
+    using streams = fakeStreams();
+    await using gateway = await startGateway({ streams, limits: { channels: 3, channelsPerConnection: 2 } });
+    const [first, second] = [await gateway.client(), await gateway.client()];
+    const hold = (client: Client) => open((done) => client.exec('sleep 100', done));
+    const held = [await hold(first), await hold(first), await hold(second)];
+    await assert.rejects(hold(second), /open failed|Channel open failure/i);
+    for (const channel of held) channel.close();
+    await streams.settled(0);
+    assert.equal((await run(second, 'echo again')).stdout, 'again\n');
+    first.end();
+    second.end();
   });
 
   it('cannot send more than a channel takes', async () => {
@@ -255,6 +270,29 @@ describe('options of a key', LIMIT, () => {
     const client = await gateway.client();
     assert.equal(await ask(client, 'localhost', listener.port, 'four'), '4 bytes');
     await assert.rejects(ask(client, 'localhost', listener.port + 1, ''), /open fail/i);
+    client.end();
+  });
+
+  it('no-port-forwarding and restrict: no port at all', async () => {
+    using streams = fakeStreams();
+    await using listener = await listenTcp(countTcp);
+    for (const keyOptions of ['no-port-forwarding ', 'restrict ']) {
+      await using gateway = await startGateway({ streams, keyOptions });
+      const client = await gateway.client();
+      await assert.rejects(ask(client, 'localhost', listener.port, ''), /open fail/i);
+      assert.equal((await run(client, 'true')).code, 0);
+      const { fields } = await gateway.logged('ssh channel ended');
+      assert.match(String(fields['outcome']), /this key may not forward ports/);
+      client.end();
+    }
+  });
+
+  it('pods: nor a port of it', async () => {
+    using streams = fakeStreams();
+    await using listener = await listenTcp(countTcp);
+    await using gateway = await startGateway({ streams, keyOptions: 'pods="prod/*" ' });
+    const client = await gateway.client({ username: 'web.default' });
+    await assert.rejects(ask(client, 'localhost', listener.port, 'four'), /open fail/i);
     client.end();
   });
 

@@ -8,8 +8,11 @@ import { describe, it } from 'node:test';
 import { connect as connectTls } from 'node:tls';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
+import { openWebSocket } from '../../src/cli/streams/websocket.ts';
+import { configSchema } from '../../src/config/schema.ts';
 import { run } from '../../src/lib/exec.ts';
 import { removeTree } from '../../src/lib/files.ts';
+import { watchIdle } from '../../src/streaming/idle.ts';
 import { Tokens } from '../../src/streaming/tokens.ts';
 import { ChannelClient } from '../support/streaming/channel-client.ts';
 import { CONTAINER } from '../support/streaming/fake-streams.ts';
@@ -76,10 +79,21 @@ describe('one-time tokens', () => {
     good.socket.destroy();
   });
 
-  it('expire', () => {
+  it('expire after a minute', async (t) => {
+    await using server = await startServer();
+    const url = server.exec(['true']);
+    const other = server.exec(['true']);
+    let now = performance.now();
+    t.mock.method(performance, 'now', () => now);
+    now += 59_000;
+    (await connectSpdy(other, V4)).socket.destroy();
+    now += 1001;
+    await assert.rejects(connectSpdy(url, V4), /404 Not Found/);
+  });
+
+  it('make room when they have expired', () => {
     const tokens = new Tokens<string>({ lifetimeMs: 0, maxPending: 1 });
     assert.equal(tokens.take(tokens.issue('a')), undefined);
-    // what has expired makes room
     tokens.issue('b');
   });
 
@@ -139,6 +153,32 @@ describe('the streaming server', () => {
     assert.equal(server.log.filter(({ fields }) => String(fields['reason']).startsWith('idle for')).length, 2);
   });
 
+  it('counts everything that moves as no idleness', async () => {
+    const { promise: idle, resolve } = Promise.withResolvers<void>();
+    let over = false;
+    const watch = watchIdle(200, () => {
+      over = true;
+      resolve();
+    });
+    // a busy machine delays both alike
+    const moving = setInterval(() => watch.touch(), 20);
+    await new Promise((done) => setTimeout(done, 700));
+    assert.equal(over, false);
+    clearInterval(moving);
+    await idle;
+  });
+
+  it('knows a client that leaves before it has opened its streams', async () => {
+    await using server = await startServer();
+    const client = await connectSpdy(server.exec(['cat']), V4);
+    await client.open({ streamtype: 'error' });
+    client.socket.destroy();
+    await client.closed();
+    const over = () => server.log.find(({ message }) => /^stream (ended|failed)$/.test(message));
+    while (!over()) await new Promise(setImmediate);
+    assert.deepEqual([over()?.message, over()?.fields['outcome']], ['stream ended', 'the client left']);
+  });
+
   it('ends its connections when it is disposed', async () => {
     const server = await startServer();
     const client = await connectSpdy(server.exec(['sleep', '1000']), V4);
@@ -188,6 +228,12 @@ describe('the streaming server', () => {
     const [answer] = (await once(socket, 'data')) as [Buffer];
     assert.match(String(answer), /^HTTP\/1\.1 101 /);
     socket.destroy();
+    const config = configSchema.parse({ streaming: { tls_cert: certFile, tls_key: keyFile } });
+    const webSocket = await openWebSocket(server.exec(['echo', 'secret']), 'v5.channel.k8s.io', config);
+    const said: Buffer[] = [];
+    webSocket.on('message', (message: Buffer) => said.push(message.subarray(1))).resume();
+    await once(webSocket, 'close');
+    assert.match(Buffer.concat(said).toString(), /^secret\n/);
     await writeFile(keyFile, 'no key');
     for (const wrong of [keyFile, '/no/key']) {
       await assert.rejects(startServer({ tls: { certFile, keyFile: wrong } }), { code: 'failed_precondition' });

@@ -50,7 +50,12 @@ export async function serveCommand(transport: Duplex, options: CommandOptions): 
       return undefined;
     },
   });
-  await withTimeout(orAborted(complete, session.gone), STREAMS_TIMEOUT_MS, 'the opening of all streams');
+  await withTimeout(orAborted(complete, session.gone), STREAMS_TIMEOUT_MS, 'the opening of all streams').catch(
+    (error: unknown) => {
+      if (!session.gone.aborted) throw error;
+    },
+  );
+  if (session.gone.aborted) return undefined;
   for (const name of ['error', 'stdout', 'stderr'] as const) channels.get(name)?.resume();
   const outcome = await options.run({
     stdin: channels.get('stdin'),
