@@ -63,11 +63,11 @@ export async function planDevices(context: PodContext, config: ContainerConfig):
 
 async function diskOf(context: PodContext, node: HostPath, permissions: string): Promise<DiskSpec> {
   const { major, minor } = node.device;
-  const used = await context.volumes.mountedFrom(node.device);
+  const used = await context.volumes.useOf(node);
   if (used !== undefined) {
     throw new CaissonError(
       'failed_precondition',
-      `config.devices.host_path: ${node.path} holds what the node has mounted on ${used}; two kernels would destroy it`,
+      `config.devices.host_path: ${node.path} holds what the node ${used}; two kernels would destroy it`,
     );
   }
   const readOnly = !permissions.includes('w');

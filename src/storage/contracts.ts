@@ -109,6 +109,6 @@ export interface VolumePort {
    * path that does not exist.
    */
   open(hostPath: string): Promise<HostPath>;
-  /** Where the node has mounted the block device, or a part of it. */
-  mountedFrom(device: HostPath['device']): Promise<string | undefined>;
+  /** What the node itself does with the block device, or a part of it, such as `has mounted on /`; undefined: nothing. */
+  useOf(device: HostPath): Promise<string | undefined>;
 }

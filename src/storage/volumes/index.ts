@@ -1,9 +1,10 @@
-import { mkdir, realpath } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config } from '../../config/schema.ts';
-import { exists, ignoreMissing } from '../../lib/files.ts';
+import { exists } from '../../lib/files.ts';
 import { shortId } from '../../lib/ids.ts';
-import type { HostPath, VolumePort, VolumeShare } from '../contracts.ts';
+import type { VolumePort, VolumeShare } from '../contracts.ts';
+import { useOf } from './device-use.ts';
 import { openHostPath } from './host-path.ts';
 import { isBelow, readMounts, type Location } from './mountinfo.ts';
 import { removeShare, shareOf } from './share.ts';
@@ -50,7 +51,7 @@ export async function openVolumes({ stateDir, config }: VolumesOptions): Promise
       const directory = directoryOf(sandboxId);
       if (await exists(directory)) await discard(directory);
     },
-    mountedFrom,
+    useOf,
     open: (hostPath) => openHostPath(hostPath, (location) => isGuestWritable(location, running)),
   };
 }
@@ -73,14 +74,4 @@ async function isGuestWritable(location: Location, running: ReadonlySet<Virtiofs
     if (found) return true;
   }
   return false;
-}
-
-/** Partitions are below their disk in sysfs. */
-async function mountedFrom({ major, minor }: HostPath['device']): Promise<string | undefined> {
-  const inSysfs = (device: string): Promise<string> => realpath(`/sys/dev/block/${device}`).catch(ignoreMissing(''));
-  const asked = await inSysfs(`${major}:${minor}`);
-  if (asked === '') return undefined;
-  const mounts = await readMounts('self');
-  const places = await Promise.all(mounts.map(async ({ device }) => inSysfs(device)));
-  return mounts.find((_, index) => places[index] !== '' && isBelow(places[index] ?? '', asked))?.mountpoint;
 }
