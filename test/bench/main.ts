@@ -17,16 +17,14 @@ import { IDLE_MODE, modesOf, type Mode } from './modes.ts';
 import { measurePairs } from './pairs.ts';
 import { planOf, type Plan } from './plan.ts';
 import { measureHostSide } from './streaming-host.ts';
+import { interruption } from '../support/story.ts';
 import { measureStreaming } from './streaming.ts';
 import { streamLines, streamReport, type StreamResults } from './stream-report.ts';
 import { makeReport, reportLines, type PairSet, type Results } from './report.ts';
 
 const USAGE = 'usage: npm run bench -- [--quick] [--streaming] [--pairs N] [--pods N] [--mib N] [--json FILE]';
 
-const interrupted = new AbortController();
-// for good: what starts programs (execa) ends this process at a signal that nobody listens to
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => interrupted.abort());
-process.exitCode = await main(interrupted.signal);
+process.exitCode = await main(interruption());
 
 async function main(signal: AbortSignal): Promise<number> {
   try {

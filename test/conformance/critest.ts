@@ -8,6 +8,7 @@ import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { run } from '../../src/lib/exec.ts';
 import { exists, readFileIfExists, removeTree } from '../../src/lib/files.ts';
+import { interruption } from '../support/story.ts';
 import { conformancePage } from './critest/document.ts';
 import { readReport, type Summary } from './critest/report.ts';
 import { REPORT, runCritest } from './critest/run.ts';
@@ -21,8 +22,7 @@ const outputDirectory = join(cache, 'critest');
 const { values } = parseArgs({
   options: { focus: { type: 'string', multiple: true, default: [] }, parallel: { type: 'string', default: '1' } },
 });
-const interrupted = new AbortController();
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => interrupted.abort());
+const interrupted = interruption();
 process.exitCode = await main();
 
 async function main(): Promise<number> {
@@ -47,7 +47,7 @@ async function main(): Promise<number> {
       temporaryDirectory,
       focus: values.focus,
       parallel: Number(values.parallel),
-      signal: interrupted.signal,
+      signal: interrupted,
       onSpec: print,
     });
   }
@@ -62,7 +62,7 @@ async function conclude(summary: Summary): Promise<number> {
   const { specs, passed, failed, skipped, troubles } = summary;
   const of = (state: string) => specs.filter((spec) => spec.state === state);
   const avoidable = specs.filter((spec) => spec.avoidable);
-  if (values.focus.length === 0 && troubles.length === 0 && !interrupted.signal.aborted) {
+  if (values.focus.length === 0 && troubles.length === 0 && !interrupted.aborted) {
     await writeFile(join(repository, 'docs/conformance.md'), conformancePage(await critestVersion(), summary));
   }
   for (const { name, reason } of of('skipped')) print(`skipped: ${name}: ${reason}`);
@@ -71,7 +71,7 @@ async function conclude(summary: Summary): Promise<number> {
   for (const trouble of troubles) print(`the run as a whole: ${trouble}`);
   print(`critest: ${passed} passed, ${failed} failed, ${skipped} skipped`);
   const whole = passed > 0 && failed === 0 && avoidable.length === 0 && troubles.length === 0;
-  return whole && !interrupted.signal.aborted ? 0 : 1;
+  return whole && !interrupted.aborted ? 0 : 1;
 }
 
 async function critestVersion(): Promise<string> {
