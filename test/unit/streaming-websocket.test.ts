@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { ChannelClient } from '../support/streaming/channel-client.ts';
-import { RawTunnel, upgradeToWebSocket } from '../support/streaming/raw-websocket.ts';
+import { clientFrame, Opcode, RawTunnel, upgradeToWebSocket } from '../support/streaming/raw-websocket.ts';
 import { startServer } from '../support/streaming/server.ts';
 import { SpdyClient } from '../support/streaming/spdy-client.ts';
 import { countTcp, deafPort, listenTcp } from '../support/streaming/tcp.ts';
@@ -154,5 +155,18 @@ describe('port-forward over WebSocket', () => {
     assert.equal(await client.whole(error), '');
     client.control(7, 0, Buffer.alloc(8));
     assert.equal(await tunnel.ended(), NORMAL);
+  });
+
+  it('is kept open by the pings of a client that has nothing to send, and only so long', async () => {
+    await using server = await startServer({ idleTimeoutMs: 1000 });
+    const { socket, rest } = await upgradeToWebSocket(server.portForward(), 'SPDY/3.1+portforward.k8s.io');
+    const tunnel = new RawTunnel(socket, rest);
+    tunnel.resume();
+    const pinging = setInterval(() => socket.write(clientFrame(Opcode.ping, Buffer.alloc(0))), 50);
+    await sleep(2500);
+    assert.equal(server.log.filter(({ fields }) => String(fields['reason']).startsWith('idle')).length, 0);
+    clearInterval(pinging);
+    await once(tunnel, 'close');
+    assert.equal(server.log.filter(({ fields }) => String(fields['reason']).startsWith('idle')).length, 1);
   });
 });

@@ -5,6 +5,8 @@ import { WebSocket, type ClientOptions } from 'ws';
 import type { Config } from '../../config/schema.ts';
 import { CaissonError } from '../../lib/errors.ts';
 
+/** `ms` for the daemon's answer */
+const HANDSHAKE_MS = 30_000;
 /** `ms` between pings: a connection on which nothing moves for long is closed by the daemon */
 const PING_MS = 30_000;
 const PROTOCOL_HEADER = 'sec-websocket-protocol';
@@ -16,6 +18,7 @@ export async function openWebSocket(url: string, protocol: string, config: Confi
     // ws itself refuses protocols with a slash in their names, such as SPDY/3.1+portforward.k8s.io
     headers: { [PROTOCOL_HEADER]: protocol },
     perMessageDeflate: false,
+    handshakeTimeout: HANDSHAKE_MS,
     ...(await tlsOptions(config)),
   };
   const socket = new WebSocket(url.replace(/^http/, 'ws'), options);

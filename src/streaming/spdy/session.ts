@@ -76,6 +76,8 @@ export class SpdySession implements AsyncDisposable {
     this.#closed = promise;
     transport.on('data', (chunk: Buffer) => this.#receive(chunk));
     transport.on('drain', () => this.#drained());
+    // of a WebSocket below
+    transport.on('alive', () => this.#idle.touch());
     transport.on('error', (err) => options.log.debug({ err }, 'the connection of a streaming client failed'));
     transport.on('end', () => this.#end());
     const close = (): void => {

@@ -3,7 +3,10 @@ import type { RawData, WebSocket } from 'ws';
 
 const NORMAL_CLOSURE = 1000;
 
-/** A WebSocket's binary messages as one stream of bytes each way; its normal closure is the end. */
+/**
+ * A WebSocket's binary messages as one stream of bytes each way; its normal closure is the end. Emits `alive` when the
+ * client has sent a ping, or answered one.
+ */
 export class WebSocketTunnel extends Duplex {
   readonly #socket: WebSocket;
 
@@ -13,6 +16,7 @@ export class WebSocketTunnel extends Duplex {
     socket.on('message', (data: RawData) => {
       if (!this.push(data)) socket.pause();
     });
+    for (const sign of ['ping', 'pong']) socket.on(sign, () => this.emit('alive'));
     socket.on('error', (error) => this.destroy(error));
     socket.on('close', () => {
       this.push(null);

@@ -1,7 +1,7 @@
 import { match, rejects, strictEqual } from 'node:assert/strict';
 import { once } from 'node:events';
 import { createAndStart, waitForState } from '../../support/pods.ts';
-import { answerOf, startClient, type Client, type Transport, type World } from './world.ts';
+import { answerOf, startClient, startCrictl, type Client, type Transport, type World } from './world.ts';
 
 const ECHO = ['sh', '-c', 'while read line; do echo "got $line"; done; echo end; exit 3'];
 
@@ -48,6 +48,18 @@ export async function attach(world: World, transport: Transport): Promise<void> 
     const answer = answerOf(second);
     await daemon.cri.runtime.StopContainer({ container_id: id, timeout: '0' });
     strictEqual((await answer).code, 0);
+    await remove(id);
+  });
+  await steps.check('crictl attach', async () => {
+    const id = await createAndStart(pod, `crictl-${transport}`, ECHO, { stdin: true, stdin_once: true });
+    const client = startCrictl(world, ['attach', '-i', '-r', transport, id]);
+    const answer = answerOf(client);
+    await heard([client], () => client.stdin.write('one\n'));
+    client.stdin.end('two\n');
+    const { stdout, stderr, code } = await answer;
+    match(stdout.toString(), /(got one\n)+got two\nend\n$/);
+    strictEqual(code, 0, stderr);
+    strictEqual((await waitForState(daemon, id, 'CONTAINER_EXITED')).exit_code, 3);
     await remove(id);
   });
   await steps.check('a terminal', async () => {

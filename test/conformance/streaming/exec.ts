@@ -1,9 +1,9 @@
 import { deepStrictEqual, match, ok, rejects, strictEqual } from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { sh } from '../../support/pods.ts';
+import { create, sh } from '../../support/pods.ts';
 import { eventually } from '../../support/steps.ts';
-import { answerOf, exec, execUrl, runClient, startClient, type Transport, type World } from './world.ts';
+import { answerOf, exec, execUrl, runClient, startClient, startCrictl, type Transport, type World } from './world.ts';
 
 const MIB = 1024 * 1024;
 const sha = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
@@ -105,12 +105,21 @@ export async function olderProtocols(world: World): Promise<void> {
   }
 }
 
-export async function execByCrictl({ steps, crictl, box }: World, transport: Transport): Promise<void> {
+export async function execByCrictl(world: World, transport: Transport): Promise<void> {
+  const { steps, crictl, box } = world;
   await steps.check('crictl exec', async () => {
     strictEqual(await crictl.ok('exec', '-r', transport, box, 'echo', 'hello'), 'hello');
   });
   await steps.check('crictl exec of a command that fails', async () => {
     await crictl.fails(/exit code 42/, 'exec', '-r', transport, box, 'sh', '-c', 'exit 42');
+  });
+  await steps.check('crictl exec -i: input until its end', async () => {
+    const client = startCrictl(world, ['exec', '-i', '-r', transport, box, 'sh', '-c', 'cat; echo over']);
+    const bytes = randomBytes(MIB);
+    client.stdin.end(bytes);
+    const { stdout, stderr, code } = await answerOf(client);
+    strictEqual(code, 0, stderr);
+    strictEqual(sha(stdout), sha(Buffer.concat([bytes, Buffer.from('over\n')])));
   });
 }
 
@@ -122,6 +131,13 @@ export async function refusals({ steps, daemon, pod, box }: World): Promise<void
     await rejects(runtime.Exec({ container_id: '0123', cmd: ['true'], ...streams }), codes.notFound);
     await rejects(runtime.Attach({ container_id: '0123', ...streams }), codes.notFound);
     await rejects(runtime.PortForward({ pod_sandbox_id: '0123', port: [80] }), codes.notFound);
+  });
+  await steps.check('a container that does not run: FailedPrecondition', async () => {
+    const id = await create(pod, 'created', ['true']);
+    await rejects(runtime.Exec({ container_id: id, cmd: ['true'], ...streams }), codes.precondition);
+    await rejects(runtime.Attach({ container_id: id, ...streams }), codes.precondition);
+    await runtime.RemoveContainer({ container_id: id });
+    await rejects(runtime.Exec({ container_id: id, cmd: ['true'], ...streams }), codes.notFound);
   });
   await steps.check('a terminal with stderr, no stream, no command, a port out of range: InvalidArgument', async () => {
     await rejects(runtime.Exec({ container_id: box, cmd: ['sh'], ...streams, tty: true }), codes.invalid);

@@ -7,7 +7,7 @@ import { sshToolsImage } from '../../../images/ssh-tools.ts';
 import { startTestDaemon, type TestDaemon } from '../../support/daemon.ts';
 import { BUSYBOX, createAndStart, runPod, type TestPod } from '../../support/pods.ts';
 import type { Steps } from '../../support/steps.ts';
-import type { Crictl } from '../crictl/run.ts';
+import { CRICTL, type Crictl } from '../crictl/run.ts';
 
 const CACHE = join(import.meta.dirname, '../../../.cache');
 export const STREAMS = join(CACHE, 'bin/streams');
@@ -77,8 +77,14 @@ export interface ClientAnswer {
 export type Client = ChildProcessWithoutNullStreams;
 
 /** Starts test/conformance/streams. */
-export function startClient(args: readonly string[]): Client {
-  const client = spawn(STREAMS, args, { timeout: CLIENT_TIMEOUT_MS, killSignal: 'SIGKILL' });
+export const startClient = (args: readonly string[]): Client => startProgram(STREAMS, args);
+
+/** crictl, when it is talked with; else there is `Crictl`. */
+export const startCrictl = ({ daemon }: World, args: readonly string[]): Client =>
+  startProgram(CRICTL, ['--config', join(daemon.dir, 'crictl.yaml'), ...args]);
+
+function startProgram(program: string, args: readonly string[]): Client {
+  const client = spawn(program, args, { timeout: CLIENT_TIMEOUT_MS, killSignal: 'SIGKILL' });
   // it may end before it has read all
   client.stdin.on('error', () => undefined);
   return client;
