@@ -101,6 +101,7 @@ export interface AgentUser {
 
 export interface AgentExit {
   readonly code: number;
+  /** decimal, by the guest's clock; may be anything */
   readonly finishedAtNs: string;
   readonly oomKilled: boolean;
 }

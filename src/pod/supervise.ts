@@ -1,6 +1,7 @@
 import type { AgentClient, AgentExit } from '../agent/contracts.ts';
 import type { Vm } from '../vm/contracts.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
+import type { TimestampNs } from './contracts.ts';
 import { nowNs } from './records.ts';
 import { noSamples } from './stats/sampler.ts';
 
@@ -66,15 +67,24 @@ export function endContainers(context: PodContext, sandboxId: string, reason: st
 }
 
 export function recordExit(context: PodContext, id: string, exit: AgentExit): void {
-  if (!context.containers.has(id) || context.containers.get(id).state === 'exited') return;
+  if (!context.containers.has(id)) return;
+  const { state, startedAt } = context.containers.get(id);
+  if (state === 'exited') return;
   const reason = exit.oomKilled ? 'OOMKilled' : exit.code === 0 ? 'Completed' : 'Error';
   const exitCode = exit.code & 0xff;
   context.containers.observe(id, {
     state: 'exited',
-    finishedAt: nowNs(),
+    finishedAt: within(startedAt, exit.finishedAtNs, nowNs()),
     exitCode,
     reason,
     message: '',
     paused: false,
   });
+}
+
+/** The guest's word for when it was, as far as it can be true; `0`: it has none, and it was now. */
+function within(start: TimestampNs, told: string, now: TimestampNs): TimestampNs {
+  const time = BigInt(told);
+  if (time <= 0n || time > BigInt(now)) return now;
+  return time < BigInt(start) ? start : told;
 }

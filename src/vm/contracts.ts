@@ -5,7 +5,7 @@ export type VsockTransport = 'vhost-vsock' | 'vhost-user-vsock';
 
 export interface VmSpec {
   readonly sandboxId: string;
-  /** host-wide unique vsock address, >= 3; also decides the uid */
+  /** host-wide unique vsock address, >= 3 */
   readonly cid: number;
   /** QEMU and its helpers run as this user */
   readonly uid: number;

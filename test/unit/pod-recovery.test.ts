@@ -36,7 +36,14 @@ function restarted(agents: Readonly<Record<string, Partial<AgentClient>>>): {
   context.liveSandboxes.clear();
   context.sandboxes.insert(OTHER_POD, 'other pod', sandboxRecord());
   for (const id of [POD, OTHER_POD]) context.sandboxes.update(id, { vm: useless<VmRecord>('vm record') });
-  const record = { state: 'running', imageId: image('').id, mounts: [], logPath: '', finishedAt: '0' } as const;
+  const record = {
+    state: 'running',
+    imageId: image('').id,
+    mounts: [],
+    logPath: '',
+    startedAt: '1',
+    finishedAt: '0',
+  } as const;
   for (const [id, sandboxId] of [
     [CONTAINER, POD],
     [OTHER_CONTAINER, OTHER_POD],
@@ -111,6 +118,34 @@ describe('a guest that a new daemon finds', () => {
       logged.map(({ level }) => level),
       ['warn'],
     );
+  });
+
+  it('tells when a container ended while nobody looked, as far as that can be true', async () => {
+    const startedAt = 1_700_000_000_000_000_000n;
+    const cases: readonly (readonly [bigint, bigint | 'now'])[] = [
+      [startedAt + 5n, startedAt + 5n],
+      [startedAt - 5n, startedAt],
+      [0n, 'now'],
+      [-5n, 'now'],
+      [2n ** 63n - 1n, 'now'],
+    ];
+    for (const [told, expected] of cases) {
+      const ended = agent(
+        [running(CONTAINER)].map((one) => ({ ...one, exit: EXIT })),
+        {
+          output: async () => undefined,
+          waitContainer: async () => ({ ...EXIT, finishedAtNs: String(told) }),
+        },
+      );
+      const { context } = restarted({ [POD]: ended, [OTHER_POD]: agent([running(OTHER_CONTAINER)]) });
+      context.containers.update(CONTAINER, { startedAt: String(startedAt) });
+      const before = BigInt(Date.now()) * 1_000_000n;
+      await recover(context);
+      const { state, finishedAt } = context.containers.get(CONTAINER);
+      assert.equal(state, 'exited');
+      if (expected === 'now') assert.ok(BigInt(finishedAt) >= before, finishedAt);
+      else assert.equal(finishedAt, String(expected));
+    }
   });
 
   it('is complained of once, however often it does not tell how a container ends', async () => {
