@@ -1,3 +1,4 @@
+import { withTimeout } from '../lib/async.ts';
 import { CaissonError, describeError, isCaissonError } from '../lib/errors.ts';
 import { tail } from '../lib/exec.ts';
 import { readFileIfExists, removeTree } from '../lib/files.ts';
@@ -51,7 +52,7 @@ export async function launchMachine(
   const helpers = needsHelper ? [await traced('vm: start vsock helper', startHelper)] : [];
   if (plan.memory !== 'anonymous') await plan.memory.ready;
   const qemu = await traced('vm: start QEMU', () => startQemu(spec, directory, options, plan));
-  undo.defer(() => killProcess(qemu.identity));
+  undo.defer(() => end(qemu));
   if (spec.background) await Promise.all([qemu, ...helpers].map(({ identity }) => setNice(identity, LOW_PRIORITY)));
 
   const record = {
@@ -80,7 +81,7 @@ export async function launchMachine(
     // QEMU's end may have come first: what was being connected then is to be undone as well
     if (!machine) {
       undo.defer(async () => (await connecting.catch(() => undefined))?.disconnect());
-      undo.defer(() => killProcess(qemu.identity));
+      undo.defer(() => end(qemu));
     }
     throw words;
   }
@@ -91,6 +92,14 @@ export async function launchMachine(
 }
 
 class ExitedEarly extends Error {}
+
+const GONE_TIMEOUT_MS = 10_000;
+
+/** Returns when it is no more: what it had open, such as the tap, can be another's then. */
+async function end({ identity, exited }: DetachedProcess): Promise<void> {
+  await killProcess(identity);
+  await withTimeout(exited, GONE_TIMEOUT_MS, `the end of process ${identity.pid} by SIGKILL`);
+}
 
 async function startQemu(
   spec: VmSpec,
@@ -137,7 +146,7 @@ async function startVsockHelper(
     devices: [],
     logFile: path.vsockLog,
   });
-  undo.defer(() => killProcess(helper.identity));
+  undo.defer(() => end(helper));
   const failed = helper.exited.then(async (how) => {
     const words = tail((await readFileIfExists(path.vsockLog)) ?? '');
     throw new CaissonError('failed_precondition', `${options.vhostDeviceVsock} ended with ${how}: ${words}`, {
