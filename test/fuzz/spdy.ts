@@ -1,4 +1,4 @@
-import { strictEqual } from 'node:assert/strict';
+import { ok, strictEqual } from 'node:assert/strict';
 import { duplexPair } from 'node:stream';
 import { constants, deflateRawSync, deflateSync } from 'node:zlib';
 import type { StreamRequest } from '../../src/streaming/requests.ts';
@@ -29,11 +29,21 @@ const VALUES = [
   'x'.repeat(300),
 ];
 
-/** A connection gets a client's frames, some as they should be and some damaged, and then loses its client. */
+/** `bytes` that a client sends and, slow as it is, does not take back; and those of them that may wait for it */
+const MUCH = 1024 * 1024;
+const MAX_HELD = 256 * 1024;
+/** what a socket reads at once */
+const READ_BYTES = 64 * 1024;
+
+/**
+ * A connection gets a client's frames, some as they should be and some damaged, and then loses its client. Some clients
+ * read nothing for a while.
+ */
 export async function openSpdyTarget(): Promise<FuzzTarget> {
   const streams = echoStreams();
   const { log, counts } = countingLogger();
   let replies = 0;
+  let most = 0;
   return {
     run: async (random) => {
       const [server, side] = duplexPair();
@@ -47,12 +57,20 @@ export async function openSpdyTarget(): Promise<FuzzTarget> {
       };
       const served = serveSpdy(server, request, options).catch(() => undefined);
       const client = new SpdyClient(side, '', Buffer.alloc(0));
-      for (const piece of random.pieces(Buffer.concat(frames(random, request.kind)))) {
+      const isSlow = random.once(4);
+      if (isSlow) side.pause();
+      const sent = [...frames(random, request.kind), ...(isSlow ? [muchToEcho()] : [])];
+      for (const piece of random.pieces(Buffer.concat(sent))) {
         if (!side.writable) break;
-        side.write(piece);
+        for (let at = 0; at < piece.length; at += READ_BYTES) side.write(piece.subarray(at, at + READ_BYTES));
         if (random.once(4)) await new Promise(setImmediate);
       }
       if (random.once(2)) side.end();
+      for (let i = random.below(4); i > 0; i--) await new Promise(setImmediate);
+      if (isSlow) for (let i = 0; i < 20; i++) await new Promise(setImmediate);
+      most = Math.max(most, server.writableLength);
+      ok(server.writableLength <= MAX_HELD, `${server.writableLength} bytes wait for a client that reads nothing`);
+      if (isSlow && random.once(2)) side.resume();
       for (let i = random.below(4); i > 0; i--) await new Promise(setImmediate);
       replies += client.frames.length;
       side.destroy();
@@ -61,10 +79,14 @@ export async function openSpdyTarget(): Promise<FuzzTarget> {
       for (let i = 0; i < 100 && streams.open() > 0; i++) await new Promise(setImmediate);
       strictEqual(streams.open(), 0, 'sessions or connections are left open');
     },
-    summary: () => `${replies} frames answered, ${counts.warn} connections refused with a reason`,
+    summary: () =>
+      `${replies} frames answered, ${counts.warn} connections refused with a reason, at most ${most} bytes unread`,
     [Symbol.asyncDispose]: async () => undefined,
   };
 }
+
+/** For a command's input, or a forwarded connection: both have the number 3, if they were opened as they should. */
+const muchToEcho = (): Buffer => data(3, Buffer.alloc(MUCH), 0);
 
 function frames(random: Random, kind: StreamRequest['kind']): Buffer[] {
   const headers = new HeaderBlocks();

@@ -11,7 +11,10 @@ const EVERYTHING = { stdin: true, stdout: true, stderr: true, tty: false };
 const COMMAND_PROTOCOLS = ['v5.channel.k8s.io', 'v4.channel.k8s.io', 'channel.k8s.io', 'base64.channel.k8s.io'];
 const FORWARD_PROTOCOLS = ['v4.channel.k8s.io', 'v4.base64.channel.k8s.io', 'SPDY/3.1+portforward.k8s.io'];
 
-/** A real server's connections get frames, some as they should be and some damaged, and then lose their client. */
+/**
+ * A real server's connections get frames, some as they should be and some damaged, and then lose their client. Some
+ * clients read nothing for a while.
+ */
 export async function openWebSocketTarget(): Promise<FuzzTarget> {
   const streams = echoStreams();
   const { log, counts } = countingLogger();
@@ -32,11 +35,14 @@ export async function openWebSocketTarget(): Promise<FuzzTarget> {
       const { socket, answer } = await upgradeToWebSocket(url, protocol);
       strictEqual(answer.startsWith('HTTP/1.1 101 '), true, answer);
       socket.on('data', (chunk: Buffer) => (bytes += chunk.length));
-      for (const piece of random.pieces(Buffer.concat(frames(random)))) {
+      const isSlow = random.once(8);
+      if (isSlow) socket.pause();
+      for (const piece of random.pieces(Buffer.concat([...frames(random), ...(isSlow ? muchToEcho() : [])]))) {
         if (!socket.writable) break;
         socket.write(piece);
         if (random.once(4)) await new Promise(setImmediate);
       }
+      if (isSlow && random.once(2)) socket.resume();
       if (random.once(2)) socket.end();
       for (let i = random.below(4); i > 0; i--) await new Promise(setImmediate);
       if (!socket.closed) {
@@ -51,6 +57,11 @@ export async function openWebSocketTarget(): Promise<FuzzTarget> {
     summary: () => `${bytes} bytes answered, ${counts.warn} connections refused with a reason`,
     [Symbol.asyncDispose]: () => server[Symbol.asyncDispose](),
   };
+}
+
+/** More than the kernel holds for a client that reads nothing. */
+function muchToEcho(): Buffer[] {
+  return Array.from({ length: 128 }, () => clientFrame(Opcode.binary, Buffer.alloc(64_000)));
 }
 
 function frames(random: Random): Buffer[] {
