@@ -6,8 +6,8 @@ import { CaissonError, describeError, isErrno } from '../../src/lib/errors.ts';
 const CLASS = '/sys/class/block';
 const HOTPLUG_TIMEOUT_MS = 20_000;
 
-/** `/dev/<name>` of the disk with this serial; waits for it to be plugged in. */
-export async function findDisk(serial: string): Promise<string> {
+/** `/dev/<name>` of the disk with this serial; waits `timeoutMs` for it to be plugged in. */
+export async function findDisk(serial: string, timeoutMs = HOTPLUG_TIMEOUT_MS): Promise<string> {
   using events = new DevWatcher();
   const search = async (): Promise<string> => {
     for (;;) {
@@ -18,7 +18,7 @@ export async function findDisk(serial: string): Promise<string> {
     }
   };
   try {
-    return await withTimeout(search(), HOTPLUG_TIMEOUT_MS, `the plugging in of the disk with serial ${serial}`);
+    return await withTimeout(search(), timeoutMs, `the plugging in of the disk with serial ${serial}`);
   } catch (error) {
     throw new CaissonError('deadline_exceeded', `${describeError(error)}; disks of the VM: ${await present()}`);
   }

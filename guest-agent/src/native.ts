@@ -33,6 +33,7 @@ const c = {
   move_mount: libc.func('syscall', 'long', ['long', 'int', 'str', 'int', 'str', 'uint']),
   mount_setattr: libc.func('syscall', 'long', ['long', 'int', 'str', 'uint', 'uint8_t *', 'size_t']),
   clock_settime: libc.func('int clock_settime(int clock, const uint8_t *time)'),
+  madvise: libc.func('int madvise(uintptr_t start, size_t length, int advice)'),
   adjtime: libc.func('int adjtime(const uint8_t *delta, uint8_t *left)'),
 };
 
@@ -242,4 +243,11 @@ export function slewRealTime(ns: bigint): void {
   delta.writeBigInt64LE(us / 1_000_000n, 0);
   delta.writeBigInt64LE(us % 1_000_000n, 8);
   check('adjtime', c.adjtime(delta, null));
+}
+
+const MADV_PAGEOUT = 21;
+
+/** Lets the kernel take back the pages of this range of our own memory: of a file, they are read again when needed. */
+export function pageOut(start: number, length: number): void {
+  check('madvise', c.madvise(start, length, MADV_PAGEOUT));
 }

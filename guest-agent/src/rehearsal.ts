@@ -1,6 +1,7 @@
 import { promisify } from 'node:util';
 import type { AgentClient } from '../../proto/generated/agent/caisson/agent/v1/Agent.ts';
 import type { Interface } from '../../proto/generated/agent/caisson/agent/v1/Interface.ts';
+import { findDisk } from './disks.ts';
 import { unmount } from './native.ts';
 import { paths } from './paths.ts';
 import { mountScratch } from './sandbox.ts';
@@ -54,13 +55,18 @@ const SPEC = {
  */
 export async function rehearse(stub: AgentClient): Promise<void> {
   const ask = {
+    configure: promisify(stub.ConfigureSandbox.bind(stub)),
     network: promisify(stub.RehearseNetwork.bind(stub)),
     create: promisify(stub.CreateContainer.bind(stub)),
     start: promisify(stub.StartContainer.bind(stub)),
+    stats: promisify(stub.GetStats.bind(stub)),
     signal: promisify(stub.SignalContainer.bind(stub)),
     wait: promisify(stub.WaitContainer.bind(stub)),
     remove: promisify(stub.RemoveContainer.bind(stub)),
   };
+  // refused, as nobody has prepared this VM
+  await ask.configure({ interface: INTERFACE }).catch(() => undefined);
+  await findDisk('none', 1).catch(() => undefined);
   await mountScratch('');
   await ask.network({ interface: INTERFACE });
   await ask.create({ id: ID, oci_spec: Buffer.from(JSON.stringify(SPEC)) });
@@ -68,6 +74,7 @@ export async function rehearse(stub: AgentClient): Promise<void> {
   const output = stub.ContainerOutput().on('data', () => undefined);
   output.write({ id: ID });
   for (let i = 0; i < EXECS; i++) await execTrue(stub);
+  await ask.stats({});
   await ask.signal({ id: ID, signal: SIGKILL, all: true });
   await ask.wait({ id: ID });
   output.end();

@@ -49,6 +49,7 @@ export async function rehearse({ agent }: PreparedVm, signal: AbortSignal): Prom
     output.catch(() => undefined); // what fails first is told: a VM that dies fails both
     for (let i = 0; i < EXECS; i++)
       await agent.execSync(id, ['/bin/busybox', 'true'], EXEC_TIMEOUT_MS, EXEC_OUTPUT_BYTES, signal);
+    await agent.stats(false, signal);
     await agent.signalContainer(id, SIGKILL, true);
     await Promise.all([agent.waitContainer(id), output]);
   } finally {

@@ -36,7 +36,7 @@ export async function startContainer(context: PodContext, id: string): Promise<v
     }
     context.containers.observe(id, { state: 'running', startedAt: nowNs() });
     followContainer(context, id, live.agent, log);
-    void context.sampler.refresh(live);
+    context.sampler.soon(live);
   });
 }
 

@@ -50,7 +50,6 @@ export async function launchMachine(
   const needsHelper = options.transport === 'vhost-user-vsock' && plan.vsock !== 'none';
   const startHelper = () => startVsockHelper(spec, directory, options, startSignal, undo);
   const helpers = needsHelper ? [await traced('vm: start vsock helper', startHelper)] : [];
-  if (plan.memory !== 'anonymous') await plan.memory.ready;
   const qemu = await traced('vm: start QEMU', () => startQemu(spec, directory, options, plan));
   undo.defer(() => end(qemu));
   if (spec.background) await Promise.all([qemu, ...helpers].map(({ identity }) => setNice(identity, LOW_PRIORITY)));

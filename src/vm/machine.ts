@@ -1,4 +1,5 @@
 import { chmod, chown, mkdir } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import { z } from 'zod';
 import { KeyedMutex, orAborted } from '../lib/async.ts';
 import { CaissonError, isCaissonError, isErrno } from '../lib/errors.ts';
@@ -40,7 +41,7 @@ export interface MachineInput {
 /** A running QEMU with everything of the daemon's that is connected to it. */
 export interface Machine extends Vm {
   readonly directory: string;
-  /** Returns when the agent has taken a connection: a device just plugged in needs a moment, and has no event. */
+  /** Returns when the agent has taken a connection, which its first client gets: a device just plugged in has no event. */
   readonly untilDialled: (signal: AbortSignal) => Promise<void>;
   readonly qmp: QmpClient;
   readonly guestLog: GuestLog;
@@ -67,7 +68,8 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
       await killWithoutHelper(record);
       throw error;
     });
-  undo.use(await startRelay(path.agent, dial, log));
+  const first = undo.use(firstConnection(dial));
+  undo.use(await startRelay(path.agent, async () => first.take() ?? (await dial()), log));
   const attachDisk = diskAttacher(qmp, await pluggedDisks(qmp), (disk) => openable(disk, record, directory));
   const attachFs = await fsAttacher(qmp);
   const growing = new KeyedMutex();
@@ -75,7 +77,7 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
   return {
     record,
     directory,
-    untilDialled: (dialSignal) => untilDialled(dial, dialSignal),
+    untilDialled: first.open,
     qmp,
     guestLog,
     agentSocket: path.agent,
@@ -103,12 +105,34 @@ export async function connectMachine(input: MachineInput, signal: AbortSignal): 
 
 const REDIAL_MS = 20;
 
-async function untilDialled(dial: VsockDialer, signal: AbortSignal): Promise<void> {
+interface FirstConnection extends Disposable {
+  readonly open: (signal: AbortSignal) => Promise<void>;
+  /** Once; undefined when it is gone or was never opened. */
+  readonly take: () => Socket | undefined;
+}
+
+/** What it costs to find out whether the agent listens is not paid a second time. */
+function firstConnection(dial: VsockDialer): FirstConnection {
+  let waiting: Socket | undefined;
+  const lost = (): void => void waiting?.destroy();
+  return {
+    open: async (signal) => {
+      waiting = (await untilDialled(dial, signal)).once('error', lost);
+    },
+    take: () => {
+      const socket = waiting?.off('error', lost);
+      waiting = undefined;
+      return socket?.destroyed ? undefined : socket;
+    },
+    [Symbol.dispose]: lost,
+  };
+}
+
+async function untilDialled(dial: VsockDialer, signal: AbortSignal): Promise<Socket> {
   for (;;) {
     if (signal.aborted) throw new CaissonError('unavailable', 'the guest agent takes no connection');
     try {
-      (await dial()).destroy();
-      return;
+      return await dial();
     } catch (error) {
       if (!isRefusal(error)) throw error;
       await new Promise((resolve) => setTimeout(resolve, REDIAL_MS));

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { link, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, it } from 'node:test';
+import { describe, it, mock } from 'node:test';
 import { deviceIo, pressure } from '../../guest-agent/src/stats/cgroup-stats.ts';
 import { walk } from '../../guest-agent/src/stats/written.ts';
 import { statsOf } from '../../src/agent/stats.ts';
@@ -267,6 +267,24 @@ describe('the sampler', () => {
     assert.equal(questions, 3);
     await sampler.fresh(vm, () => false, LIVE);
     assert.equal(questions, 6);
+  });
+
+  it('asks once, a moment later, for all that have just started in a VM', async () => {
+    mock.timers.enable({ apis: ['setTimeout'] });
+    try {
+      let questions = 0;
+      const vm = sampledBy(async () => agentStats('x', ++questions));
+      using sampler = new Sampler(() => [vm], recordingLog([]));
+      sampler.soon(vm);
+      sampler.soon(vm);
+      await new Promise(setImmediate);
+      assert.equal(questions, 0);
+      mock.timers.tick(1000);
+      await new Promise(setImmediate);
+      assert.equal(questions, 1);
+    } finally {
+      mock.timers.reset();
+    }
   });
 
   it('does not wait long for a VM that hangs, and has its traffic all the same', async () => {

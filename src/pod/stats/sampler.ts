@@ -16,6 +16,8 @@ const INTEREST_MS = 60_000;
 const AT_ONCE = 32;
 /** a sample this young is new enough for whoever asks for a new one */
 const YOUNG_MS = 500;
+/** after a container's start, which is followed by what its pod needs more: other containers, probes */
+const SOON_MS = 1000;
 /** how long that one waits, when there is an older sample, and when there is none */
 const PATIENCE_MS = 2000;
 const GREAT_PATIENCE_MS = 30_000;
@@ -72,6 +74,7 @@ export class Sampler {
   readonly #slots = new Semaphore(AT_ONCE);
   readonly #end = new AbortController();
   readonly #timer: NodeJS.Timeout;
+  readonly #soon = new Set<Sampled>();
   #wantedUntilMs = 0;
   #detailsUntilMs = 0;
 
@@ -89,6 +92,16 @@ export class Sampler {
     this.#wantedUntilMs = nowMs + INTEREST_MS;
     if (details) this.#detailsUntilMs = nowMs + INTEREST_MS;
     if (longUnwanted) this.#tick();
+  }
+
+  /** Asks the VM in a moment, once for all who ask for it by then. */
+  soon(vm: Sampled): void {
+    if (this.#soon.has(vm)) return;
+    this.#soon.add(vm);
+    setTimeout(() => {
+      this.#soon.delete(vm);
+      if (!vm.standstill) void this.refresh(vm);
+    }, SOON_MS).unref();
   }
 
   /** Asks the VM from now on: an answer that is on its way already is not enough. Never rejects. */

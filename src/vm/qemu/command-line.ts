@@ -11,8 +11,6 @@ export interface MemoryFile {
   readonly fd: number;
   /** the file is only read: a page that is written becomes the VM's own */
   readonly isPrivate: boolean;
-  /** it is full: QEMU looks at its size when it starts */
-  readonly ready?: Promise<void> | undefined;
 }
 
 export interface MachineOptions {

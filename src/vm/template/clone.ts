@@ -1,4 +1,5 @@
-import { fchmodSync, fchownSync } from 'node:fs';
+import { fchmodSync, fchownSync, ftruncateSync } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { startedIn } from '../../lib/cgroup.ts';
@@ -28,9 +29,10 @@ export async function cloneMachine(
 ): Promise<Machine> {
   await using template = await openTemplate(templateDirectory);
   const { kind } = memoryOf(spec, options.transport);
-  await using copy = kind === 'copied' ? startCopy(spec, template.ram.fd, signal) : undefined;
+  await using copy = kind === 'copied' ? await startCopy(spec, template.ram, signal) : undefined;
   const bringUp = async (machine: Machine, startSignal: AbortSignal): Promise<void> => {
     await ignoreSharedMemory(machine);
+    await copy?.done;
     const loaded = orAborted(migrated(machine), startSignal);
     const uri = `file:/proc/self/fd/${FIRST_INHERITED + 1}`;
     await traced('vm: load state', () => Promise.all([machine.qmp.execute('migrate-incoming', { uri }), loaded]));
@@ -41,7 +43,7 @@ export async function cloneMachine(
     for (const disk of spec.disks) await traced('vm: plug disk', () => machine.attachDisk(disk, startSignal));
   };
   const plan = {
-    memory: { fd: copy?.fd ?? template.ram.fd, isPrivate: kind === 'private', ready: copy?.done },
+    memory: { fd: copy?.fd ?? template.ram.fd, isPrivate: kind === 'private' },
     inherit: [template.state.fd],
     incoming: true,
     vsock: 'plugged later',
@@ -52,21 +54,34 @@ export async function cloneMachine(
   return await launchMachine({ ...spec, disks: [] }, directory, options, plan, signal);
 }
 
+/** What is zero for so long is left out: less takes longer, more wastes memory. */
+const HOLE_BYTES = 16 * 1024;
+
 interface MemoryCopy extends AsyncDisposable {
   readonly fd: number;
   readonly done: Promise<void>;
 }
 
-/** By a process in the pod's cgroup: memory counts for whoever writes it first. */
-function startCopy({ sandboxId, uid, background, cgroup }: VmSpec, ram: number, signal: AbortSignal): MemoryCopy {
+/**
+ * By a process in the pod's cgroup: memory counts for whoever writes it first. QEMU, which reads none of it before it loads
+ * the state, starts meanwhile; it wants the file to have its size by then, so the copier must not cut it short.
+ */
+async function startCopy(
+  { sandboxId, uid, background, cgroup }: VmSpec,
+  ram: FileHandle,
+  signal: AbortSignal,
+): Promise<MemoryCopy> {
+  const { size } = await ram.stat();
   using undo = new DisposableStack();
   const memory = undo.use(createMemfd(`caisson-${sandboxId.slice(0, 13)}`));
+  ftruncateSync(memory.fd, size);
   // QEMU opens it as the VM's user, through /proc/self/fd
   fchownSync(memory.fd, uid, uid);
   fchmodSync(memory.fd, 0o600);
-  const [from, to] = [ram, memory.fd].map((fd) => `/proc/${process.pid}/fd/${fd}`) as [string, string];
+  const [from, to] = [ram.fd, memory.fd].map((fd) => `/proc/${process.pid}/fd/${fd}`);
   const priority = String(background ? LOW_PRIORITY : NORMAL_PRIORITY);
-  const copy = ['nice', '-n', priority, 'cp', '--sparse=always', from, to];
+  const dd = ['dd', `if=${from}`, `of=${to}`, `bs=${HOLE_BYTES}`, 'conv=sparse,notrunc', 'status=none'];
+  const copy = ['nice', '-n', priority, ...dd];
   const [program = '', ...args] = startedIn(cgroup ?? [], copy);
   const given = new AbortController();
   const either = AbortSignal.any([signal, given.signal]);
