@@ -1,17 +1,19 @@
 import { open, readFile, readlink, type FileHandle } from 'node:fs/promises';
 import type { Stats } from 'node:fs';
-import { withTimeout } from '../../lib/async.ts';
+import { Semaphore, withTimeout } from '../../lib/async.ts';
 import { CaissonError, isCaissonError, isErrno } from '../../lib/errors.ts';
 import { O_PATH } from '../../lib/mount-tree.ts';
 import { constants } from 'node:fs';
 import type { HostPath, HostPathKind } from '../contracts.ts';
 import { dataLink } from './data-link.ts';
 import { memoryVolume } from './memory-volume.ts';
-import { isBelow, locate, readMounts, type Location, type MountEntry } from './mountinfo.ts';
+import { isBelow, locate, mayHang, readMounts, type Location, type MountEntry } from './mountinfo.ts';
 
 const MAX_LINKS = 40;
 /** a network file system that hangs must not keep a create for ever */
 const WALK_TIMEOUT_MS = 30_000;
+/** Each look at it keeps one of the four threads that all of the daemon's files go through, and there is no way to get it back. */
+const walks = new Semaphore(2);
 
 /** Whether a guest can write in the directory at `location`, and so plant symbolic links there. */
 export type IsGuestWritable = (location: Location) => Promise<boolean>;
@@ -21,7 +23,7 @@ export type IsGuestWritable = (location: Location) => Promise<boolean>;
  * followed as long as no guest can have made them. The answer is of what is open, wherever the path leads later.
  */
 export async function openHostPath(path: string, isGuestWritable: IsGuestWritable): Promise<HostPath> {
-  const walk = new Walk(path, isGuestWritable).run();
+  const walk = walks.run(() => new Walk(path, isGuestWritable).run());
   try {
     return await withTimeout(walk, WALK_TIMEOUT_MS, `looking at host path ${path}`);
   } catch (error) {
@@ -92,7 +94,7 @@ async function describe(handle: FileHandle): Promise<HostPath> {
     location: locate(mount, path),
     device: { major: major(stat.rdev), minor: minor(stat.rdev) },
     memory: await memoryVolume(mount, path, mounts),
-    data: stat.isDirectory() ? await dataLink(`/proc/self/fd/${handle.fd}`) : undefined,
+    data: stat.isDirectory() && !mayHang(mount) ? await dataLink(`/proc/self/fd/${handle.fd}`) : undefined,
     hasSubmounts: mounts.some(({ mountpoint }) => mountpoint !== path && isBelow(mountpoint, path)),
     propagates: mount.propagates,
     [Symbol.asyncDispose]: () => handle.close(),

@@ -37,6 +37,11 @@ export function parseMounts(text: string): MountEntry[] {
     });
 }
 
+const MAY_HANG = /^(nfs4?|cifs|smb3|ceph|afs|lustre|gpfs|glusterfs|9p|fuse|fuseblk|fuse\..*)$/;
+
+/** Whether another machine, or a process, serves it: then any look at a file may take for ever. */
+export const mayHang = ({ type }: Pick<MountEntry, 'type'>): boolean => MAY_HANG.test(type);
+
 /** Blanks, tabs, line breaks and backslashes are written as `\ooo`. */
 const unescape = (path: string): string =>
   path.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));

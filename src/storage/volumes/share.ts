@@ -31,8 +31,7 @@ export function shareOf(daemon: Virtiofsd, directory: string, gone: () => void):
     exited: daemon.exited,
     bind: (containerId, binds) => bind(share, containerId, binds, perform),
     follow: async (containerId, changed) => {
-      const root = `/proc/${daemon.pid}/root/${checkId(containerId)}`;
-      const followed = await followData(root, changed);
+      const followed = await followData(daemon.pid, checkId(containerId), changed);
       watchers.get(containerId)?.dispose();
       watchers.set(containerId, followed);
     },
