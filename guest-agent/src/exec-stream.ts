@@ -23,14 +23,17 @@ export async function execStream(start: ExecStart__Output, call: StreamCall): Pr
   undo.defer(() => outputs.forEach(({ socket }) => socket.destroy()));
   if (terminal === undefined) undo.defer(() => input?.end());
   call.started();
+  let ended = false;
   call.control({
     resize: (columns, rows) => terminal?.resize(columns, rows),
-    signal: (signal) => kill(started.pid, signal),
+    // afterwards the pid may be another process's
+    signal: (signal) => void (ended || kill(started.pid, signal)),
   });
   const hangUp = (): void => void leave(started, terminal);
   call.left.addEventListener('abort', hangUp, { once: true });
   if (call.left.aborted) hangUp();
   const end = await exited;
+  ended = true;
   call.left.removeEventListener('abort', hangUp);
   if (call.left.aborted) await killCgroup(cgroup);
   call.exit(end);

@@ -4,7 +4,7 @@ import { together } from '../lib/async.ts';
 import { CaissonError, describeError, firstFailure } from '../lib/errors.ts';
 import { annotate, traced } from '../lib/trace.ts';
 import type { PodNetwork, PodNetworkRequest, PortMapping } from '../network/contracts.ts';
-import type { VmSize, VmSpec } from '../vm/contracts.ts';
+import type { VmSize } from '../vm/contracts.ts';
 import { parseBandwidth } from './bandwidth.ts';
 import { syncClock } from './clock.ts';
 import type { LiveSandbox, PodContext } from './context.ts';
@@ -77,7 +77,6 @@ async function runIn(context: PodContext, spare: Shell | undefined, pod: Pod, si
   try {
     context.sandboxes.insert(id, sandboxName(config), newRecord(context, pod, identity, cgroup));
     context.spares.delete(id);
-    await context.cgroups.make(cgroup);
     const { vm, agent, network, size } = await build(context, identity, spare, pod, cgroup, undo, signal);
     signal.throwIfAborted();
     context.sandboxes.update(id, { state: 'ready', vm: vm.record, network, size });
@@ -138,10 +137,9 @@ async function build(
   const { id } = identity;
   const request = networkRequest(identity, config);
   const { least } = context.vms.sizes;
-  const place = { dense: handler === DENSE_HANDLER, cgroup: context.cgroups.directories(cgroup) };
   const { vm, agent, network } = spare
     ? await claim(context, spare, request, cgroup, signal)
-    : await startShell(context, { ...identity, ...place }, request, undo, signal);
+    : await startShell(context, identity, { dense: handler === DENSE_HANDLER, cgroup }, request, undo, signal);
   const [size] = await together(
     signal,
     (either) => traced('vm: grow', () => grow({ vm, agent }, least, wanted, either)),
@@ -162,22 +160,28 @@ async function claim(
   const [network] = await together(
     signal,
     (either) => context.network.attach(request, netns, either),
-    () => context.cgroups.enter(cgroup, [vm.record, ...vm.record.helperPids]),
+    async () => {
+      await context.cgroups.make(cgroup);
+      await context.cgroups.enter(cgroup, [vm.record, ...vm.record.helperPids]);
+    },
   );
   return { vm, agent, network };
 }
 
 async function startShell(
   context: PodContext,
-  identity: ShellIdentity & Pick<VmSpec, 'dense' | 'cgroup'>,
+  identity: ShellIdentity,
+  { dense, cgroup }: { readonly dense: boolean; readonly cgroup: string },
   request: PodNetworkRequest,
   undo: AsyncDisposableStack,
   signal: AbortSignal,
 ): Promise<PreparedVm & { readonly network: PodNetwork }> {
+  await context.cgroups.make(cgroup);
+  const shell = { ...identity, dense, cgroup: context.cgroups.directories(cgroup) };
   const ground = await makeGround(context, identity, undo, signal);
   const [prepared, network] = await together(
     signal,
-    (either) => startVm(context, identity, ground, undo, either),
+    (either) => startVm(context, shell, ground, undo, either),
     (either) => context.network.attach(request, ground.netns, either),
   );
   return { ...prepared, network };

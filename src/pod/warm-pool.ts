@@ -8,6 +8,8 @@ import { makeGround, newIdentity, startVm, type Shell } from './shell.ts';
 
 const MEMORY_LOOK_MS = 5000;
 const RETRY_MS = 10_000;
+/** after one was taken: its pod comes first, with its containers */
+const REFILL_MS = 1000;
 const SHORT_OF_MEMORY = 'the host is short of memory';
 
 interface Spare {
@@ -31,6 +33,7 @@ export class WarmPool implements AsyncDisposable {
   readonly #closing = new AbortController();
   readonly #timers: readonly NodeJS.Timeout[];
   #filling: Promise<void> | undefined;
+  #refill: NodeJS.Timeout | undefined;
   #reason = '';
 
   constructor(context: PodContext) {
@@ -41,11 +44,14 @@ export class WarmPool implements AsyncDisposable {
     if (this.#size > 0) void context.vms.settled.then(() => this.#fill());
   }
 
-  /** The one that has waited longest; another is made in its place. Whoever takes it disposes of its parts. */
+  /** The one that has waited longest; another is made in its place, when no more are taken. Whoever takes it disposes of its parts. */
   take(): Shell | undefined {
     const spare = this.#waiting.shift();
     spare?.undo.move();
-    if (spare) this.#fill();
+    if (spare) {
+      clearTimeout(this.#refill);
+      this.#refill = setTimeout(() => this.#fill(), REFILL_MS).unref();
+    }
     return spare?.shell;
   }
 
@@ -56,6 +62,7 @@ export class WarmPool implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#timers.forEach((timer) => clearInterval(timer));
+    clearTimeout(this.#refill);
     this.#closing.abort(new CaissonError('cancelled', 'the daemon ends'));
     await this.#filling;
     await Promise.all(this.#waiting.splice(0).map(({ shell, undo }) => this.#remove(shell.identity.id, undo)));

@@ -5,10 +5,13 @@ import { withTimeout } from '../../lib/async.ts';
 import { CaissonError } from '../../lib/errors.ts';
 import { traced } from '../../lib/trace.ts';
 
+/** Events are emitted under their names: `close` is ours, and an `error` that nobody listens to would throw. */
+const EVENT = /^[A-Z][A-Z0-9_]*$/;
+
 const message = z.union([
   z.object({ return: z.unknown(), id: z.number() }),
   z.object({ error: z.object({ class: z.string(), desc: z.string() }), id: z.number().optional() }),
-  z.object({ event: z.string(), data: z.record(z.string(), z.unknown()).optional() }),
+  z.object({ event: z.string().regex(EVENT), data: z.record(z.string(), z.unknown()).optional() }),
   z.object({ QMP: z.unknown() }),
 ]);
 
@@ -23,7 +26,8 @@ const MAX_LINE_BYTES = 1024 * 1024;
 
 /**
  * A connection to QEMU's machine protocol: commands with ids, so that answers find their callers, and events, which
- * are emitted under their names (`DEVICE_DELETED`) with their data. Emits `close` once when QEMU is gone.
+ * are emitted under their names (`DEVICE_DELETED`) with their data. Emits `close` once when QEMU is gone, also when it says
+ * what no QEMU does: then a guest has broken it.
  */
 export class QmpClient extends EventEmitter {
   readonly #socket: Socket;
