@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
 import { orAborted } from '../lib/async.ts';
 import { CaissonError, describeError } from '../lib/errors.ts';
-import { exists, fileVersion, findProgram, removeTree } from '../lib/files.ts';
+import { exists, fileVersion, findProgram, ignoreMissing, removeTree } from '../lib/files.ts';
 import { shortId } from '../lib/ids.ts';
 import type { Logger } from '../lib/logger.ts';
 import { isRunning } from '../lib/processes.ts';
@@ -31,9 +31,9 @@ const PROBE_CID = 0x7fff_0001;
 /** The VM port. The accelerator is chosen at once, in the background; the first start waits for the answer. */
 export async function openVms(options: VmsOptions): Promise<VmPort> {
   const { config, log } = options;
-  const home = join(options.stateDir, 'vms');
+  const home = vmHome(options.stateDir);
   await mkdir(home, { recursive: true, mode: 0o711 });
-  await discardUnfinished(home);
+  await discardUnfinished(options.stateDir);
   const shape = machineShape(config);
   const transport = chooseTransport(config.transport);
   const closing = new AbortController();
@@ -145,9 +145,12 @@ function requireMemory(neededMib: number, spareMib: number): void {
 const RETRY_MS = 5000;
 const ADOPT_TIMEOUT_MS = 10_000;
 
+const vmHome = (stateDir: string): string => join(stateDir, 'vms');
+
 /** Of VMs that were no pod's: a probe, a template or its trial, cut off with an earlier daemon. */
-async function discardUnfinished(home: string): Promise<void> {
-  for (const name of await readdir(home)) {
+export async function discardUnfinished(stateDir: string): Promise<void> {
+  const home = vmHome(stateDir);
+  for (const name of await readdir(home).catch(ignoreMissing([]))) {
     if (!/^(probe|template|trial)/.test(name)) continue;
     await killStrays(join(home, name));
     await removeTree(join(home, name));

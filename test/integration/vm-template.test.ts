@@ -3,12 +3,14 @@ import { chmod, mkdtemp, open, readdir, rename, rm, symlink, writeFile } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { stringify } from 'smol-toml';
 import { connectAgent } from '../../src/agent/index.ts';
 import { configSchema, type Config } from '../../src/config/schema.ts';
 import { findProcesses } from '../../src/lib/processes.ts';
 import { createLogger } from '../../src/telemetry/index.ts';
 import type { Vm, VmPort, VmSpec } from '../../src/vm/contracts.ts';
 import { openVms } from '../../src/vm/index.ts';
+import { runCli, startCli } from '../support/cli.ts';
 
 const ACCELERATOR = process.env['CAISSON_TEST_ACCELERATOR'] ?? 'tcg';
 const log = createLogger({ level: 'error' });
@@ -40,7 +42,9 @@ async function identity(vm: Vm): Promise<{ bootId: string; kernelRelease: string
   return await agent.info(AbortSignal.timeout(60_000));
 }
 
-const strays = (): Promise<unknown[]> => findProcesses((commandLine) => commandLine.includes(home));
+/** of VMs, not the command that makes them */
+const strays = (): Promise<unknown[]> =>
+  findProcesses((commandLine) => commandLine.includes(home) && !commandLine.includes('--config'));
 const templates = (): Promise<string[]> => readdir(join(home, 'guest.templates'));
 
 describe('the VM template', { skip: process.getuid?.() === 0 ? false : 'needs root' }, () => {
@@ -61,6 +65,27 @@ describe('the VM template', { skip: process.getuid?.() === 0 ? false : 'needs ro
     await vms[Symbol.asyncDispose]();
     assert.deepEqual(await strays(), []);
     assert.deepEqual(await templates(), []);
+  });
+
+  it('is made by hand; what an interrupted build has begun is gone with it, or with the next when it was killed', async () => {
+    const state = join(home, 'cli');
+    const file = join(home, 'caisson.toml');
+    await writeFile(file, stringify({ state, vm: { guest_image: join(home, 'guest'), accelerator: ACCELERATOR } }));
+    const build = ['--config', file, 'template', 'build'];
+    for (const signal of ['SIGINT', 'SIGKILL'] as const) {
+      const { child, ended } = startCli(build);
+      while ((await strays()).length === 0) await new Promise((resolve) => setTimeout(resolve, 50));
+      child.kill(signal);
+      const { stderr } = await ended;
+      if (signal === 'SIGINT') {
+        assert.match(stderr, /interrupted/);
+        assert.deepEqual([await strays(), await readdir(state)], [[], []]);
+      } else assert.notDeepEqual(await strays(), []);
+    }
+    const { code, stderr } = await runCli(build);
+    assert.equal(code, 0, stderr);
+    assert.deepEqual([await strays(), await readdir(state)], [[], []]);
+    assert.equal((await templates()).length, 1);
   });
 
   it('gives every clone an identity of its own', async () => {

@@ -1,4 +1,5 @@
 import { constants } from 'node:os';
+import { CaissonError } from '../../lib/errors.ts';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
@@ -16,7 +17,7 @@ export function leaveOnSignals(): Leaving {
   const leave = (signal: NodeJS.Signals): void => {
     if (exitCode !== 0) process.exit(exitCode);
     exitCode = 128 + constants.signals[signal];
-    controller.abort();
+    controller.abort(new CaissonError('cancelled', 'interrupted'));
   };
   for (const signal of SIGNALS) process.on(signal, leave);
   return {
