@@ -14,7 +14,10 @@ export async function removeContainer(context: PodContext, id: string): Promise<
     if (live) requireGoing(sandboxId, live);
     // of a stopped sandbox nothing is left to remove
     if (live && !live.stopping && context.sandboxes.get(sandboxId).state === 'ready')
-      await live.agent.removeContainer(id);
+      await live.agent.removeContainer(id).catch((error: unknown) => {
+        // the VM is being stopped meanwhile, or has ended
+        if (!live.stopping && context.liveSandboxes.get(sandboxId) === live) throw error;
+      });
     await releaseVolumes(context, sandboxId, id);
     forgetContainer(context, id);
   });

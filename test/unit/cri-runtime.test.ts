@@ -49,6 +49,17 @@ test('UpdateRuntimeConfig hands the pod CIDRs on, and nothing when there are non
   assert.deepEqual(cidrs, ['10.1.0.0/24,fd00::/64']);
 });
 
+test('PodSandboxStatus has the youngest containers first', async () => {
+  const ages = { old: '999', new: '1700000000000000002', middle: '1700000000000000001' };
+  const containers = Object.entries(ages).map(([id, createdAt]) => ({ ...containerView, id, createdAt }));
+  await using cri = await startServer({ pods: { containers: () => containers } });
+  const { containers_statuses } = await cri.runtime.PodSandboxStatus({ pod_sandbox_id: 'a1a1' });
+  assert.deepEqual(
+    containers_statuses.map(({ id }) => id),
+    ['new', 'middle', 'old'],
+  );
+});
+
 test('PodSandboxStatus maps every field and adds the containers', async () => {
   const asked: ContainerFilter[] = [];
   const containers = (filter: ContainerFilter) => {
