@@ -114,17 +114,22 @@ interface FirstConnection extends Disposable {
 /** What it costs to find out whether the agent listens is not paid a second time. */
 function firstConnection(dial: VsockDialer): FirstConnection {
   let waiting: Socket | undefined;
+  let isOver = false;
   const lost = (): void => void waiting?.destroy();
   return {
     open: async (signal) => {
       waiting = (await untilDialled(dial, signal)).once('error', lost);
+      if (isOver) lost(); // the machine has been given up meanwhile
     },
     take: () => {
       const socket = waiting?.off('error', lost);
       waiting = undefined;
       return socket?.destroyed ? undefined : socket;
     },
-    [Symbol.dispose]: lost,
+    [Symbol.dispose]: () => {
+      isOver = true;
+      lost();
+    },
   };
 }
 
