@@ -1,6 +1,7 @@
-import { readdirSync, readFileSync, watch } from 'node:fs';
-import { withTimeout } from '../../src/lib/async.ts';
-import { CaissonError, describeError, isErrno } from '../../src/lib/errors.ts';
+import { closeSync, openSync, readdirSync, readFileSync, watch } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { orAborted } from '../../src/lib/async.ts';
+import { CaissonError, isErrno } from '../../src/lib/errors.ts';
 
 const CLASS = '/sys/class/block';
 const HOTPLUG_TIMEOUT_MS = 20_000;
@@ -8,20 +9,36 @@ const HOTPLUG_TIMEOUT_MS = 20_000;
 /** `/dev/<name>` of the disk with this serial; waits `timeoutMs` for it to be plugged in. */
 export async function findDisk(serial: string, timeoutMs = HOTPLUG_TIMEOUT_MS): Promise<string> {
   const found = scan(serial);
-  if (found !== undefined) return found;
+  if (found !== undefined && opens(found)) return found;
   using events = new DevWatcher();
-  const search = async (): Promise<string> => {
+  const late = AbortSignal.timeout(timeoutMs);
+  try {
     for (;;) {
       const changed = events.next();
       const plugged = scan(serial);
-      if (plugged !== undefined) return plugged;
-      await changed;
+      if (plugged !== undefined && opens(plugged)) return plugged;
+      await orAborted(plugged === undefined ? changed : sleep(LOOK_AGAIN_MS), late);
     }
-  };
-  try {
-    return await withTimeout(search(), timeoutMs, `the plugging in of the disk with serial ${serial}`);
   } catch (error) {
-    throw new CaissonError('deadline_exceeded', `${describeError(error)}; disks of the VM: ${present()}`);
+    if (!late.aborted) throw error;
+    const what = `the disk with serial ${serial} was not there within ${timeoutMs} ms`;
+    throw new CaissonError('deadline_exceeded', `${what}; disks of the VM: ${present()}`);
+  }
+}
+
+const LOOK_AGAIN_MS = 1;
+
+/**
+ * False for a moment after a new disk has come into sysfs and /dev. What tells the end of it is a uevent, which comes by a
+ * kind of socket that Node cannot wait for.
+ */
+function opens(path: string): boolean {
+  try {
+    closeSync(openSync(path, 'r'));
+    return true;
+  } catch (error) {
+    if (isErrno(error, 'ENXIO')) return false;
+    throw error;
   }
 }
 
