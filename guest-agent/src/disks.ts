@@ -29,7 +29,7 @@ export async function findDisk(serial: string, timeoutMs = HOTPLUG_TIMEOUT_MS): 
 const LOOK_AGAIN_MS = 1;
 
 /**
- * False for a moment after a new disk has come into sysfs and /dev. What tells the end of it is a uevent, which comes by a
+ * False for a moment after a new disk has come into sysfs: first it is not in /dev, then it may not be opened. What tells the end of it is a uevent, which comes by a
  * kind of socket that Node cannot wait for.
  */
 function opens(path: string): boolean {
@@ -37,7 +37,7 @@ function opens(path: string): boolean {
     closeSync(openSync(path, 'r'));
     return true;
   } catch (error) {
-    if (isErrno(error, 'ENXIO')) return false;
+    if (isErrno(error, 'ENOENT') || isErrno(error, 'ENXIO')) return false;
     throw error;
   }
 }
