@@ -10,20 +10,20 @@ export async function extractDebianPackages(
   packages: readonly string[],
   flags: readonly string[] = [],
 ): Promise<void> {
-  const source = await debianSource();
+  const source = await debianSource('deb');
   const include = `--include=${packages.join(',')}`;
   const how = ['--quiet', '--mode=root', '--variant=extract', '--format=directory', include, ...flags];
   await run('mmdebstrap', [...how, suite, root, source], { timeoutMs: 600_000, installHint: 'run bin/setup' });
 }
 
 /** A one-line apt source for the suite, from the host's own sources: no address is written down in this project. */
-async function debianSource(): Promise<string> {
+export async function debianSource(type: 'deb' | 'deb-src'): Promise<string> {
   const format = '$(REPO_URI) $(CODENAME) $(COMPONENT) $(SIGNED_BY)';
   const targets = await run('apt-get', ['indextargets', '--format', format, 'Created-By: Packages']);
   for (const line of targets.stdout.split('\n')) {
     const [uri, codename, component] = line.split(' ');
     if (codename === suite && component === 'main') {
-      return `deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${uri} ${suite} main`;
+      return `${type} [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] ${uri} ${suite} main`;
     }
   }
   throw new CaissonError('failed_precondition', `apt has no source for Debian ${suite}`, { hint: 'run bin/setup' });

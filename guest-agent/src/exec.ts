@@ -1,15 +1,8 @@
 import { isCaissonError } from '../../src/lib/errors.ts';
 import { killCgroup } from './cgroup.ts';
 import { requireRunning } from './containers.ts';
-import { readerOf } from './descriptor.ts';
+import { readExecOutput, type ExecOutput } from './exec-output.ts';
 import { forgetExec, startExec, type ExecProcess } from './exec-process.ts';
-import { drain, forward } from './process-output.ts';
-
-export interface ExecOutput {
-  /** false: stop reading until `drained` */
-  write(stream: 'stdout' | 'stderr', data: Buffer): boolean;
-  drained(): Promise<void>;
-}
 
 export interface ExecEnd {
   readonly code: number;
@@ -64,19 +57,14 @@ async function supervise(
   const timer = timeoutMs > 0 ? setTimeout(onTimeout, timeoutMs) : undefined;
   signal.addEventListener('abort', kill, { once: true });
   if (signal.aborted) kill();
-  const outputs = (['stdout', 'stderr'] as const).flatMap((stream) => {
-    const fd = streams[stream];
-    const sink = { write: (data: Buffer) => output.write(stream, data), drained: () => output.drained() };
-    return fd === undefined ? [] : [forward(readerOf(fd), sink)];
-  });
+  using reading = readExecOutput(streams, output);
   try {
     const { code } = await exited;
     clearTimeout(timer);
-    await drain(outputs, signal);
+    await reading.rest(signal);
     return { code, timedOut };
   } finally {
     clearTimeout(timer);
     signal.removeEventListener('abort', kill);
-    outputs.forEach(({ socket }) => socket.destroy());
   }
 }

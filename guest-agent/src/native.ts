@@ -116,6 +116,12 @@ export function pipe(): { readonly read: number; readonly write: number } {
   return { read: fds.readInt32LE(0), write: fds.readInt32LE(4) };
 }
 
+/** Reading from it throws EAGAIN when there is nothing yet. */
+export function setNonBlocking(fd: number): void {
+  const F_SETFL = 4;
+  check('fcntl', c.fcntl(fd, F_SETFL, SOCK_NONBLOCK));
+}
+
 /** How much a pipe holds before its writer waits; 64 KiB by default. */
 export function setPipeSize(fd: number, bytes: number): void {
   const F_SETPIPE_SZ = 1031;

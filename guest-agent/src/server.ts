@@ -41,6 +41,8 @@ export function makeServer(): grpc.Server {
   const server = new grpc.Server({
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
+    // statistics that nobody reads
+    'grpc.enable_channelz': 0,
   });
   // grpc-js has no option for it
   Object.assign(server['commonServerOptions'], ANY_RESETS);
@@ -171,7 +173,9 @@ const handlers: AgentHandlers = {
 
   ExecSync: (call) => {
     const abort = new AbortController();
-    call.on('cancelled', () => abort.abort());
+    let ended = false;
+    // comes with every end of a call
+    call.on('cancelled', () => ended || abort.abort());
     const { container_id, command, timeout_ms } = call.request;
     const output = {
       write: (stream: 'stdout' | 'stderr', data: Buffer) => call.write({ [stream]: data }),
@@ -179,6 +183,7 @@ const handlers: AgentHandlers = {
     };
     execSync(container_id, command, Number(timeout_ms), output, abort.signal).then(
       ({ code, timedOut }) => {
+        ended = true;
         call.write({ exit: { code, timed_out: timedOut } });
         call.end();
       },

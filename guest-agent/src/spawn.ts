@@ -26,11 +26,15 @@ const SIGNALS_BYTES = 128;
 const POSIX_SPAWN_SETSIGDEF = 4;
 const POSIX_SPAWN_SETSIGMASK = 8;
 
-/** All signals with their default action, none blocked: Node ignores SIGPIPE, which a program must not inherit. */
+const SIGPIPE = 13;
+const defaults = Buffer.alloc(SIGNALS_BYTES);
+defaults.writeUInt32LE(1 << (SIGPIPE - 1));
+
+/** None blocked, and SIGPIPE with its default action: Node ignores it, and a program inherits what is ignored. */
 const attributes = Buffer.alloc(ATTRIBUTES_BYTES);
 c.attributesInit(attributes);
 c.setFlags(attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-c.setDefault(attributes, Buffer.alloc(SIGNALS_BYTES, 0xff));
+c.setDefault(attributes, defaults);
 c.setMask(attributes, Buffer.alloc(SIGNALS_BYTES));
 
 /**

@@ -112,7 +112,7 @@ function records(text: string, fields: number): string[][] {
 function readSmallFile(rootfs: string, name: string): string {
   let fd: number | undefined;
   try {
-    const path = realpathSync(`${rootfs}/${name}`);
+    const path = realpathSync.native(`${rootfs}/${name}`);
     if (!path.startsWith(`${rootfs}/`)) return '';
     fd = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     const stat = fstatSync(fd);

@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto';
 import { chmod, copyFile, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { CaissonError } from '../../src/lib/errors.ts';
 import { run } from '../../src/lib/exec.ts';
 import { exists, readFileIfExists, removeTree } from '../../src/lib/files.ts';
 import { bundlePrograms } from './agent-bundle.ts';
 import { makeBootFiles } from './boot-files.ts';
+import { staticCrun } from './crun.ts';
 import { extractDebianPackages } from '../debian.ts';
 import { excludedPaths, guestPaths, packages, rootModules } from './recipe.ts';
 
@@ -30,6 +32,8 @@ export interface GuestManifest {
   /** Debian package name to version */
   readonly packages: Readonly<Record<string, string>>;
   readonly node: string;
+  /** `static`, or Debian's and why */
+  readonly crun: string;
 }
 
 export type Progress = (step: string) => void;
@@ -69,6 +73,8 @@ async function assemble(work: string, programs: Programs, inputs: string, progre
   const root = join(work, 'root');
   progress(`extracting ${packages.length} Debian packages and what they depend on`);
   const versions = await extractPackages(root);
+  progress('making a crun that has no libraries to load (half a minute, once)');
+  const crun = await replaceCrun(root, versions['crun'] ?? '');
   progress('preparing the kernel and its modules');
   const kernelRelease = await makeBootFiles(root, join(work, 'out'));
   progress('installing the agent and making the EROFS root');
@@ -76,7 +82,7 @@ async function assemble(work: string, programs: Programs, inputs: string, progre
   await compileAppArmorDefault(root);
   await run('mkfs.erofs', ['--quiet', '-T0', '--all-root', '-Enoinline_data', join(work, 'out/root.erofs'), root]);
   const node = (await run(nodeBinary, ['--version'])).stdout.trim();
-  return { inputs, kernelRelease, packages: versions, node };
+  return { inputs, kernelRelease, packages: versions, node, crun };
 }
 
 /** Extracts the packages into `root`; returns the version of each. */
@@ -93,6 +99,17 @@ async function extractPackages(root: string): Promise<Record<string, string>> {
   }
   await Promise.all(['var/cache', 'var/lib/apt'].map((path) => removeTree(join(root, path))));
   return versions;
+}
+
+/** Where none can be made without libraries, Debian's stays: it does the same, later. */
+async function replaceCrun(root: string, version: string): Promise<string> {
+  try {
+    await copyFile(await staticCrun(version, join(repository, '.cache')), join(root, guestPaths.crun));
+    return 'static';
+  } catch (error) {
+    if (!(error instanceof CaissonError)) throw error;
+    return `Debian's, which makes each exec slower: ${error.message}`;
+  }
 }
 
 async function installAgent(root: string, { agent, sftp }: Programs): Promise<void> {

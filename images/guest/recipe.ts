@@ -49,6 +49,7 @@ export const guestPaths = {
   /** started by the agent for each SFTP session */
   sftp: '/usr/lib/caisson/sftp.cjs',
   init: '/sbin/init',
+  crun: '/usr/bin/crun',
   /** compiled */
   apparmorDefault: '/usr/lib/caisson/apparmor-default',
 } as const;

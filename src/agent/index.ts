@@ -236,6 +236,8 @@ const vmGone = (): CaissonError => new CaissonError('unavailable', 'the VM of th
 function connect(socketPath: string, silenceMs: number): Stub {
   return new Agent(`unix:${socketPath}`, grpc.credentials.createInsecure(), {
     'grpc.use_local_subchannel_pool': 1,
+    // statistics that nobody reads
+    'grpc.enable_channelz': 0,
     'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
     'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
     'grpc-node.flow_control_window': WINDOW_BYTES,

@@ -6,10 +6,10 @@ import { note, print } from './output.ts';
 export async function buildGuestImage(config: Config, options: { readonly force: boolean }): Promise<void> {
   const directory = config.vm.guest_image;
   const steps = { count: 0 };
-  const manifest = await build(directory, (step) => note(`guest image: [${++steps.count}/3] ${step}`), options.force);
+  const manifest = await build(directory, (step) => note(`guest image: [${++steps.count}/4] ${step}`), options.force);
   const packages = Object.keys(manifest.packages).length;
   const state = steps.count === 0 ? 'is up to date' : 'is ready';
   print(
-    `guest image ${state} in ${directory}: kernel ${manifest.kernelRelease}, Node ${manifest.node}, ${packages} packages`,
+    `guest image ${state} in ${directory}: kernel ${manifest.kernelRelease}, Node ${manifest.node}, crun ${manifest.crun}, ${packages} packages`,
   );
 }
