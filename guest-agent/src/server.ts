@@ -46,15 +46,25 @@ export function makeServer(): grpc.Server {
   });
   // grpc-js has no option for it
   Object.assign(server['commonServerOptions'], ANY_RESETS);
-  const { service } = loadAgent();
+  const { service } = loadContract().Agent;
   const streams = Object.entries(service).filter(([, method]) => method.requestStream && method.responseStream);
   const withData = Object.fromEntries(streams.map(([name, method]) => [name, withDataMessages(method)]));
   server.addService({ ...service, ...withData }, handlers);
   return server;
 }
 
-/** The contract, from the file beside the agent; also its client, for the warm-up. */
-export function loadAgent(): ProtoGrpcType['caisson']['agent']['v1']['Agent'] {
+type Contract = ProtoGrpcType['caisson']['agent']['v1'];
+let contract: Contract | undefined;
+
+/**
+ * The contract, from the file beside the agent. One for the server and for the warm-up, which is the server's client: what
+ * this has made of it is there for the server, too.
+ */
+export function loadContract(): Contract {
+  return (contract ??= readContract());
+}
+
+function readContract(): Contract {
   // beside the bundle in the image, in its own folder in a checkout
   const places = [
     join(import.meta.dirname, 'agent.proto'),
@@ -63,7 +73,7 @@ export function loadAgent(): ProtoGrpcType['caisson']['agent']['v1']['Agent'] {
   const path = places.find((place) => existsSync(place)) ?? 'agent.proto';
   const definition = loadSync(path, { keepCase: true, longs: String, enums: String, defaults: true, oneofs: true });
   const root = grpc.loadPackageDefinition(definition) as unknown as ProtoGrpcType;
-  return root.caisson.agent.v1.Agent;
+  return root.caisson.agent.v1;
 }
 
 const handlers: AgentHandlers = {

@@ -1,10 +1,11 @@
 import { closeSync, mkdirSync, openSync, readFileSync, rmdirSync, writeFileSync, writeSync } from 'node:fs';
 import { createConnection, createServer } from 'node:net';
 import type { Socket } from 'node:net';
-import { credentials, type ServiceDefinition } from '@grpc/grpc-js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { credentials } from '@grpc/grpc-js';
 import { rehearse } from './rehearsal.ts';
 import { mount, pageOut, unmount } from './native.ts';
-import { loadAgent } from './server.ts';
+import { loadContract } from './server.ts';
 
 const SOCKET = '/run/caisson-warm-up.sock';
 const ZEROS = '/run/caisson-zeros';
@@ -21,7 +22,20 @@ export async function warmUp(serve: (socket: Socket) => void): Promise<void> {
   writeFileSync('/proc/sys/vm/drop_caches', '3');
   await callMyself(serve);
   writeFileSync(READ_AHEAD, readAhead);
+  await untilIdle();
   zeroFreeMemory();
+  await untilIdle();
+}
+
+const LOOK_MS = 250;
+const IDLE_SHARE = 0.02;
+
+/** What the agent has not done by the time the VM is saved, such as closing connections, each clone would have to do. */
+async function untilIdle(): Promise<void> {
+  for (let before = performance.eventLoopUtilization(); ; before = performance.eventLoopUtilization()) {
+    await sleep(LOOK_MS);
+    if (performance.eventLoopUtilization(before).utilization < IDLE_SHARE) return;
+  }
 }
 
 /** of the disk with the root */
@@ -52,20 +66,17 @@ function zeroFreeMemory(): void {
   rmdirSync(ZEROS);
 }
 
-/** How a message is read and written is made into code when the first one comes. */
-function meetMessages(service: ServiceDefinition): void {
-  for (const method of Object.values(service)) {
-    method.requestDeserialize(method.requestSerialize({}));
-    method.responseSerialize({});
-  }
+/** How a message is read and written is made into code when the first one comes, for each message inside it, too. */
+function meetMessages(): void {
+  for (const message of Object.values(loadContract()))
+    if ('serialize' in message) message.deserialize(message.serialize({}));
 }
 
 async function callMyself(serve: (socket: Socket) => void): Promise<void> {
   const listener = createServer(serve);
   await new Promise<void>((resolve) => listener.listen(SOCKET, resolve));
-  const Agent = loadAgent();
-  meetMessages(Agent.service);
-  const stub = new Agent(`unix:${SOCKET}`, credentials.createInsecure());
+  meetMessages();
+  const stub = new (loadContract().Agent)(`unix:${SOCKET}`, credentials.createInsecure());
   for (let round = 0; round < ROUNDS; round++) {
     await new Promise<void>((resolve, reject) => {
       // not GetInfo: the kernel makes its boot id at the first reading, and each clone shall have its own

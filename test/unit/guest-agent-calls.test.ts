@@ -4,7 +4,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { credentials, ServerCredentials, status, type ServiceError } from '@grpc/grpc-js';
-import { loadAgent, makeServer } from '../../guest-agent/src/server.ts';
+import { loadContract, makeServer } from '../../guest-agent/src/server.ts';
 import { removeTree } from '../../src/lib/files.ts';
 import { temporaryDirectory } from '../support/temporary.ts';
 
@@ -21,7 +21,7 @@ test('however many clients leave in the middle of their calls, the others stay',
   undo.defer(() => void listener.close());
   const path = join(directory, 'agent.sock');
   await once(listener.listen(path), 'listening');
-  const Agent = loadAgent();
+  const Agent = loadContract().Agent;
   const client = new Agent(`unix:${path}`, credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1 });
   undo.defer(() => client.close());
   // a call that the agent holds open: it waits to hear what is wanted

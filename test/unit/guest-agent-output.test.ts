@@ -9,7 +9,7 @@ import { dataMessage, withDataMessages } from '../../guest-agent/src/data-messag
 import { pipe } from '../../guest-agent/src/native.ts';
 import { Precedence } from '../../guest-agent/src/precedence.ts';
 import { forwardPipe, type OutputSink } from '../../guest-agent/src/process-output.ts';
-import { loadAgent } from '../../guest-agent/src/server.ts';
+import { loadContract } from '../../guest-agent/src/server.ts';
 import { CreditReader, MAX_OUTPUT_DATA_BYTES, OUTPUT_CREDIT_BYTES as CREDIT_BYTES } from '../../src/lib/credit.ts';
 
 /** An output and the host's reader of it, joined as over a network; `sent` counts what left the guest. */
@@ -83,7 +83,7 @@ test('more credit than was used is refused; without a client all is dropped and 
 });
 
 test('data encoded by hand is what the contract says, at every length of the length', () => {
-  const { Exec } = loadAgent().service;
+  const { Exec } = loadContract().Agent.service;
   const { responseSerialize, responseDeserialize } = withDataMessages(Exec);
   for (const length of [1, 127, 128, 16_383, 16_384, MAX_OUTPUT_DATA_BYTES]) {
     const data = randomBytes(length);

@@ -1,4 +1,5 @@
 import { chmod, mkdir } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { orAborted } from '../../lib/async.ts';
 import { CaissonError } from '../../lib/errors.ts';
 import { run } from '../../lib/exec.ts';
@@ -12,6 +13,9 @@ import { templateFiles } from './files.ts';
 
 /** Printed by the agent of a template when it listens and has given back what it can. */
 const SETTLED_MARK = 'caisson-agent: settled';
+
+/** after its last word, which it has to finish itself */
+const QUIET_MS = 100;
 
 /** Boots a VM of this shape to a listening agent, stops it and saves memory and devices into `directory`. */
 export async function buildTemplate(
@@ -29,6 +33,7 @@ export async function buildTemplate(
     await machine.qmp.execute('cont');
     const settled = machine.guestLog.waitFor((text) => text.includes(SETTLED_MARK));
     await orAborted(settled, startSignal);
+    await sleep(QUIET_MS, undefined, { signal: startSignal });
     await machine.qmp.execute('stop');
     await saveDevices(machine, startSignal);
     await run('cp', ['--sparse=always', vmPaths(vmDirectory).savedState, files.state], { signal: startSignal });
