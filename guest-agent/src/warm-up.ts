@@ -9,7 +9,8 @@ import { loadContract } from './server.ts';
 
 const SOCKET = '/run/caisson-warm-up.sock';
 const ZEROS = '/run/caisson-zeros';
-const ROUNDS = 3;
+const ROUNDS = 10;
+const DEADLINE_MS = 60_000;
 
 /**
  * What every clone would do first is done once, here: code is compiled, programs and libraries are read. Everything
@@ -78,12 +79,14 @@ async function callMyself(serve: (socket: Socket) => void): Promise<void> {
   meetMessages();
   const stub = new (loadContract().Agent)(`unix:${SOCKET}`, credentials.createInsecure());
   for (let round = 0; round < ROUNDS; round++) {
+    // as the host's calls have one
+    const options = { deadline: Date.now() + DEADLINE_MS };
     await new Promise<void>((resolve, reject) => {
       // not GetInfo: the kernel makes its boot id at the first reading, and each clone shall have its own
-      stub.GetStats({}, (error) => (error ? reject(error) : resolve()));
+      stub.GetStats({}, options, (error) => (error ? reject(error) : resolve()));
     });
     // unknown on purpose: it takes the way of every error
-    await new Promise<void>((resolve) => stub.StartContainer({ id: 'warm-up' }, () => resolve()));
+    await new Promise<void>((resolve) => stub.StartContainer({ id: 'warm-up' }, options, () => resolve()));
   }
   await rehearse(stub);
   stub.close();
