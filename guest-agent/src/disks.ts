@@ -29,8 +29,8 @@ export async function findDisk(serial: string, timeoutMs = HOTPLUG_TIMEOUT_MS): 
 const LOOK_AGAIN_MS = 1;
 
 /**
- * False for a moment after a new disk has come into sysfs: first it is not in /dev, then it may not be opened. What tells the end of it is a uevent, which comes by a
- * kind of socket that Node cannot wait for.
+ * False for a moment after a new disk has come into sysfs: first it is not in /dev, then it may not be opened. What tells
+ * the end of it is a uevent, which comes by a kind of socket that Node cannot wait for.
  */
 function opens(path: string): boolean {
   try {

@@ -23,9 +23,10 @@ const INTERFACE: GuestInterface = {
 
 /**
  * Has a waiting VM do what its pod will have it do first: take a network, run a container and a command in it. Its first
- * pod then meets code that has been read, compiled and, under TCG, translated. Nothing of it is left in the VM.
+ * pod then meets code that has been read, compiled and, under TCG, translated. Nothing of it is left in the VM but the
+ * layer's disk: disks stay for the life of a VM.
  */
-export async function rehearse({ agent }: PreparedVm, signal: AbortSignal): Promise<void> {
+export async function rehearse({ agent, vm }: PreparedVm, guestImage: string, signal: AbortSignal): Promise<void> {
   await traced('rehearse: network', () => agent.rehearseNetwork(INTERFACE, signal));
   const id = newId();
   const spec = ociSpec({
@@ -38,9 +39,20 @@ export async function rehearse({ agent }: PreparedVm, signal: AbortSignal): Prom
     appArmor: RUNTIME_DEFAULT,
   });
   const user = { user: '', gid: undefined, supplementalGroups: [], strictGroups: false };
-  // without layers: of the VM's own root
+  // the VM's own root once more, as a layer is plugged in and mounted
+  const layer = { serial: 'rehearsal', path: `${guestImage}/root.erofs`, format: 'raw', readOnly: true } as const;
+  await vm.attachDisk(layer, signal);
   await agent.createContainer(
-    { id, layerSerials: [], ociSpec: spec, volumes: [], blockDevices: [], user, stdin: false, stdinOnce: false },
+    {
+      id,
+      layerSerials: [layer.serial],
+      ociSpec: spec,
+      volumes: [],
+      blockDevices: [],
+      user,
+      stdin: false,
+      stdinOnce: false,
+    },
     signal,
   );
   try {

@@ -104,7 +104,7 @@ export class WarmPool implements AsyncDisposable {
     try {
       const ground = await makeGround(context, identity, undo, signal);
       const prepared = await startVm(context, { ...identity, background: true }, ground, undo, signal);
-      await rehearse(prepared, signal);
+      await rehearse(prepared, context.config.vm.guest_image, signal);
       await syncClock(prepared, true, signal);
       return { shell: { identity, netns: ground.netns, ...prepared }, undo };
     } catch (error) {

@@ -124,7 +124,8 @@ describe('a rehearsal', () => {
       removeContainer: async () => undefined,
     });
     // a rejection that nobody handles would fail this test, and end the daemon
-    await assert.rejects(rehearse({ vm: useless<Vm>('vm'), agent }, never), died);
+    const vm = useless<Vm>('vm', { attachDisk: async () => undefined });
+    await assert.rejects(rehearse({ vm, agent }, '/guest', never), died);
     await setImmediate();
   });
 });
