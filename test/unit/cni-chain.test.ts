@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
@@ -136,6 +136,16 @@ describe('CNI plugin chain', () => {
     const add = addChain(runner(), attachment(['a']), AbortSignal.timeout(200), unexpected);
     await assert.rejects(add, (error) => isCaissonError(error, 'cancelled'));
     assert.deepEqual(await calls(), ['a ADD', 'a DEL']);
+  });
+
+  it('lets a plugin finish that is cancelled while it works', async () => {
+    const done = join(directory, 'finished');
+    await plugin('a', `sleep 0.5; touch ${done}; echo '${RESULT}'`);
+    await plugin('b', 'echo "never run"');
+    const add = addChain(runner(), attachment(['a', 'b']), AbortSignal.timeout(200), unexpected);
+    await assert.rejects(add, (error) => isCaissonError(error, 'cancelled'));
+    await access(done);
+    assert.deepEqual(await calls(), ['a ADD', 'b DEL', 'a DEL']);
   });
 
   it('refuses garbage, nothing and far too much output', async () => {

@@ -17,6 +17,11 @@ export interface PluginCall {
 
 const ANY_EXIT_CODE = Array.from({ length: 256 }, (_, code) => code);
 const MAX_MESSAGE = 600;
+/**
+ * `ms` that a cancelled plugin has to finish. Killed half-way through it leaves what its DEL does not mend: a bridge whose
+ * first port has gone again has no address, and the plugin's next ADD there fails.
+ */
+const FINISH_MS = 2000;
 /** `ms` that run() has to kill a late or cancelled plugin before we stop waiting for it */
 const KILL_GRACE_MS = 2500;
 
@@ -50,16 +55,35 @@ async function runPlugin(
   call: PluginCall,
   signal?: AbortSignal,
 ): Promise<RunResult> {
+  using kill = later(FINISH_MS, signal);
   const child = run(file, [], {
     input: JSON.stringify(call.stdin),
     env: { ...call.env, CNI_COMMAND: call.command, CNI_PATH: runner.binDirs.join(':') },
     timeoutMs: runner.timeoutMs,
-    signal,
+    signal: kill.signal,
     okCodes: ANY_EXIT_CODE,
     ownGroup: true, // its IPAM plugin is to end with it
     phase: `CNI ${call.command} ${call.type}`,
   });
-  return endOrGiveUp(child, runner.timeoutMs, signal);
+  return await endOrGiveUp(child, runner.timeoutMs, kill.signal);
+}
+
+/** A signal that aborts `ms` after the given one, unless it is disposed before. */
+function later(ms: number, signal?: AbortSignal): Disposable & { readonly signal: AbortSignal } {
+  const controller = new AbortController();
+  let timer: NodeJS.Timeout | undefined;
+  const onAbort = (): void => {
+    timer = setTimeout(() => controller.abort(signal?.reason), ms);
+  };
+  if (signal?.aborted === true) onAbort();
+  signal?.addEventListener('abort', onAbort, { once: true });
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]: () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
+    },
+  };
 }
 
 /**
