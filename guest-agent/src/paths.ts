@@ -26,7 +26,8 @@ export const containerPaths = (id: string) => {
     home,
     rootfs: `${home}/rootfs`,
     spec: `${home}/config.json`,
-    writable: `${paths.scratch}/${id}`,
+    // not in the file system's root, whose directories ext4 spreads over the disk
+    writable: `${paths.scratch}/containers/${id}`,
     cgroup: `${paths.cgroups}${cgroupPath(id)}`,
   };
 };

@@ -15,6 +15,9 @@ let prepared = false;
 let configured = false;
 export const isConfigured = (): boolean => configured;
 
+/** InfiniBand and secrets of AMD's and Intel's encrypted VMs. */
+const NOTHING_TO_CONTROL = new Set(['rdma', 'misc']);
+
 /** What every pod has, whatever it is: made when the agent starts, so that a clone of the template has it already. */
 export function prepareRoot(): void {
   for (const path of [paths.run, `${paths.run}/containers`, paths.scratch])
@@ -24,9 +27,12 @@ export function prepareRoot(): void {
   for (const path of [paths.resolvConf, paths.hosts, paths.hostname]) writeSmall(path, '', 0o644);
   // for containers in a user namespace, which may not mount it themselves
   mount('mqueue', paths.mqueue, 'mqueue', mountFlags.nodev | mountFlags.nosuid | mountFlags.noexec, '');
-  // containers' cgroups live below /caisson; every controller of the kernel is theirs
+  // containers' cgroups live below /caisson; theirs is every controller of what a VM has
   const controllers = readFileSync(`${paths.cgroups}/cgroup.controllers`, 'utf8').trim().split(' ');
-  const enable = controllers.map((name) => `+${name}`).join(' ');
+  const enable = controllers
+    .filter((name) => !NOTHING_TO_CONTROL.has(name))
+    .map((name) => `+${name}`)
+    .join(' ');
   for (const path of [paths.cgroups, paths.containerCgroups]) writeFileSync(`${path}/cgroup.subtree_control`, enable);
 }
 
@@ -90,7 +96,7 @@ function routeCommand(route: { destination: string; gateway: string; mtu: number
 /** Without a disk it is memory. */
 export async function mountScratch(serial: string): Promise<void> {
   if (serial === '') return mount('scratch', paths.scratch, 'tmpfs', mountFlags.nodev | mountFlags.nosuid, 'mode=711');
-  mount(await findDisk(serial), paths.scratch, 'ext4', 0, 'noinit_itable,barrier=0');
+  mount(await findDisk(serial), paths.scratch, 'ext4', 0, 'noinit_itable,barrier=0,noblock_validity');
 }
 
 function mountShm(size: string): void {

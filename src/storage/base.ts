@@ -6,10 +6,11 @@ import { run } from '../lib/exec.ts';
 import { exists, syncDirectory } from '../lib/files.ts';
 
 /**
- * No journal: a scratch disk never outlives its VM, so there is nothing to recover. Prezeroed: the file is sparse, and
+ * No journal, no checksums: a scratch disk never outlives its VM, so there is nothing to recover, and nothing to find out
+ * about a medium. Prezeroed: the file is sparse, and
  * a guest that believed otherwise would write all inode tables to its overlay in the background.
  */
-const FEATURES = ['-m', '0', '-O', '^has_journal,^resize_inode'];
+const FEATURES = ['-m', '0', '-O', '^has_journal,^resize_inode,^metadata_csum'];
 const EXTENDED = 'assume_storage_prezeroed=1,root_owner=0:0';
 /** for e2fsprogs before 1.47 */
 const EXTENDED_OLD = 'lazy_itable_init=1,root_owner=0:0';
