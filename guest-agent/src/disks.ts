@@ -1,29 +1,27 @@
-import { closeSync, openSync, readdirSync, readFileSync, watch } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, watch, type FSWatcher } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { orAborted } from '../../src/lib/async.ts';
 import { CaissonError, isErrno } from '../../src/lib/errors.ts';
 
 const CLASS = '/sys/class/block';
 const HOTPLUG_TIMEOUT_MS = 20_000;
 
+/** Of /dev: devtmpfs makes a node for every new disk, which inotify sees. */
+let watcher: FSWatcher | undefined;
+
 /** `/dev/<name>` of the disk with this serial; waits `timeoutMs` for it to be plugged in. */
 export async function findDisk(serial: string, timeoutMs = HOTPLUG_TIMEOUT_MS): Promise<string> {
-  const found = scan(serial);
-  if (found !== undefined && opens(found)) return found;
-  using events = new DevWatcher();
-  const late = AbortSignal.timeout(timeoutMs);
-  try {
-    for (;;) {
-      const changed = events.next();
-      const plugged = scan(serial);
-      if (plugged !== undefined && opens(plugged)) return plugged;
-      await orAborted(plugged === undefined ? changed : sleep(LOOK_AGAIN_MS), late);
-    }
-  } catch (error) {
-    if (!late.aborted) throw error;
-    const what = `the disk with serial ${serial} was not there within ${timeoutMs} ms`;
-    throw new CaissonError('deadline_exceeded', `${what}; disks of the VM: ${present()}`);
+  // before the first look, or a disk that comes after it may go unseen
+  watcher ??= watch('/dev', { persistent: false }).setMaxListeners(0);
+  const deadline = performance.now() + timeoutMs;
+  for (;;) {
+    const found = scan(serial);
+    if (found !== undefined && opens(found)) return found;
+    const left = deadline - performance.now();
+    if (left <= 0) break;
+    await (found === undefined ? changed(watcher, left) : sleep(LOOK_AGAIN_MS));
   }
+  const what = `the disk with serial ${serial} was not there within ${timeoutMs} ms`;
+  throw new CaissonError('deadline_exceeded', `${what}; disks of the VM: ${present()}`);
 }
 
 const LOOK_AGAIN_MS = 1;
@@ -80,15 +78,15 @@ function readSerial(name: string): string | undefined {
   }
 }
 
-/** devtmpfs makes a node for every new disk, which inotify sees. */
-class DevWatcher implements Disposable {
-  readonly #watcher = watch('/dev', { persistent: false });
-
-  next(): Promise<void> {
-    return new Promise((resolve) => this.#watcher.once('change', () => resolve()));
-  }
-
-  [Symbol.dispose](): void {
-    this.#watcher.close();
-  }
+/** Resolves after `timeoutMs` without a change, too. */
+function changed(place: FSWatcher, timeoutMs: number): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const done = (): void => {
+    clearTimeout(timer);
+    place.off('change', done);
+    resolve();
+  };
+  const timer = setTimeout(done, timeoutMs);
+  place.once('change', done);
+  return promise;
 }

@@ -1,6 +1,5 @@
 import { adjustClock, nowNs } from './clock.ts';
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { release } from 'node:os';
 import { join } from 'node:path';
 import * as grpc from '@grpc/grpc-js';
@@ -24,6 +23,7 @@ import { portForward } from './port-forward.ts';
 import { onlineProcessors } from './processors.ts';
 import { configureSandbox, isConfigured, prepareSandbox, rehearseNetwork } from './sandbox.ts';
 import { readStats } from './stats/index.ts';
+import { readSmall } from './small-files.ts';
 import { sftpSession } from './sftp-session.ts';
 import { streaming, wrongStart } from './stream-call.ts';
 import { syncVolume, type VolumeRequest } from './volumes.ts';
@@ -77,10 +77,11 @@ function readContract(): Contract {
 }
 
 const handlers: AgentHandlers = {
+  // async, as a failure is to be the call's
   GetInfo: unary(async () => ({
     agent_version: AGENT_VERSION,
     kernel_release: release(),
-    boot_id: (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim(),
+    boot_id: readSmall('/proc/sys/kernel/random/boot_id').trim(),
     time_ns: String(nowNs()),
     configured: isConfigured(),
     containers: [...containers.allContainers()].map(containerInfo),

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { CID_HOST, LAST_PRIVILEGED_PORT, type VsockAddress } from '../../src/lib/vsock-address.ts';
-import { pipeHandle, socketOf } from './descriptor.ts';
-import { vsockPeer, vsockSocket } from './native.ts';
+import { pipeHandle, socketOf, type PipeHandle } from './descriptor.ts';
+import { unixListener, vsockPeer, vsockSocket } from './native.ts';
 
 // Guests from 6.12.92 on reset a connection when more small packets queue up than its credit allows for.
 const RECEIVE_BUFFER_BYTES = 8 * 1024 * 1024;
@@ -14,14 +14,29 @@ export interface ListenOptions {
 
 /** Listens on a vsock port of any address; works before the device exists. The host alone is let in. */
 export function listenVsock(port: number, options: ListenOptions, onConnection: (socket: Socket) => void): void {
-  const server = pipeHandle(vsockSocket(port, RECEIVE_BUFFER_BYTES), 'SERVER');
+  listenOn(vsockSocket(port, RECEIVE_BUFFER_BYTES), (fd) => isAdmitted(peerOf(fd), options), onConnection);
+}
+
+/** As `listenVsock`, on a unix socket that is bound to `path`, for whoever gets there. */
+export function listenUnix(path: string, onConnection: (socket: Socket) => void): Disposable {
+  const admits = (fd: number): boolean => {
+    peerOf(fd); // the host's connections take this way, which is to be known
+    return true;
+  };
+  const server = listenOn(unixListener(path), admits, onConnection);
+  return { [Symbol.dispose]: () => server.close() };
+}
+
+function listenOn(fd: number, admits: (fd: number) => boolean, onConnection: (socket: Socket) => void): PipeHandle {
+  const server = pipeHandle(fd, 'SERVER');
   server.onconnection = (status, client) => {
     if (status !== 0 || client === undefined) return;
-    if (isAdmitted(peerOf(client.fd), options)) onConnection(socketOf(client));
+    if (admits(client.fd)) onConnection(socketOf(client));
     else client.close();
   };
   const failed = server.listen(BACKLOG);
-  if (failed < 0) throw new Error(`vsock port ${port} cannot be listened on: libuv error ${failed}`);
+  if (failed < 0) throw new Error(`a socket cannot be listened on: libuv error ${failed}`);
+  return server;
 }
 
 /** Containers of this guest could come by the kernel's loopback, from an address that is not the host's. */

@@ -1,11 +1,12 @@
 import { closeSync, mkdirSync, openSync, readFileSync, rmdirSync, writeFileSync, writeSync } from 'node:fs';
-import { createConnection, createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { credentials } from '@grpc/grpc-js';
 import { rehearse } from './rehearsal.ts';
 import { mount, pageOut, unmount } from './native.ts';
 import { loadContract } from './server.ts';
+import { removeSmall } from './small-files.ts';
+import { listenUnix } from './vsock-listener.ts';
 
 const SOCKET = '/run/caisson-warm-up.sock';
 const ZEROS = '/run/caisson-zeros';
@@ -74,8 +75,7 @@ function meetMessages(): void {
 }
 
 async function callMyself(serve: (socket: Socket) => void): Promise<void> {
-  const listener = createServer(serve);
-  await new Promise<void>((resolve) => listener.listen(SOCKET, resolve));
+  using _listener = listenUnix(SOCKET, serve);
   meetMessages();
   const stub = new (loadContract().Agent)(`unix:${SOCKET}`, credentials.createInsecure());
   for (let round = 0; round < ROUNDS; round++) {
@@ -90,10 +90,5 @@ async function callMyself(serve: (socket: Socket) => void): Promise<void> {
   }
   await rehearse(stub);
   stub.close();
-  await new Promise<void>((resolve) => {
-    listener.close(() => resolve());
-    createConnection(SOCKET)
-      .on('error', () => undefined)
-      .destroy();
-  });
+  removeSmall(SOCKET);
 }
