@@ -14,6 +14,9 @@ interface LinuxPart {
   readonly resources?: { readonly devices?: readonly object[] };
 }
 
+/** With it crun takes a failure to set up the rules for one, instead of going on without them. */
+const NO_OTHER_DEVICE = { allow: false, access: 'rwm' };
+
 /** Adds disks of the VM as device nodes; waits for those that are being plugged in. */
 export async function withBlockDevices(spec: OciSpec, requests: readonly BlockDeviceRequest[]): Promise<OciSpec> {
   if (requests.length === 0) return spec;
@@ -37,7 +40,7 @@ export async function withBlockDevices(spec: OciSpec, requests: readonly BlockDe
     linux: {
       ...linux,
       devices: [...(linux.devices ?? []), ...devices],
-      resources: { ...linux.resources, devices: [...(linux.resources?.devices ?? []), ...rules] },
+      resources: { ...linux.resources, devices: [...(linux.resources?.devices ?? [NO_OTHER_DEVICE]), ...rules] },
     },
   };
 }

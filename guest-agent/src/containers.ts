@@ -3,8 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
 import { loadAppArmorPolicy, requireAppArmorProfile, type AppArmorPolicy } from './apparmor.ts';
 import { withBlockDevices, type BlockDeviceRequest } from './block-devices.ts';
-import { cgroupCounters, cgroupProcesses, killCgroup, setFrozen } from './cgroup.ts';
-import { crunDelete, crunUpdate, launch, type ProcessStreams } from './crun.ts';
+import { cgroupCounters, cgroupProcesses, killCgroup, removeCgroup, setFrozen } from './cgroup.ts';
+import { crunDelete, crunUpdate, launch, letGo, type ProcessStreams, type StartedProcess } from './crun.ts';
+import { allowUsualDevices } from './device-policy.ts';
 import { keepHugePages } from './huge-pages.ts';
 import { readerOf } from './descriptor.ts';
 import type { ProcessEnd } from './native.ts';
@@ -131,19 +132,32 @@ export async function startContainer(id: string): Promise<number> {
   const { home } = containerPaths(id);
   mkdirSync(home, { recursive: true });
   await writeSpec(container);
-  const terminal = container.spec.process.terminal === true;
-  const { pid, exited, streams } = await launch((extra) => ['run', '--detach', '--bundle', home, ...extra, id], {
-    scratchPath: `${home}/init`,
-    terminal,
-    stdin: container.stdin,
-    stdout: true,
-    stderr: true,
-    owner: mappedUser(container.spec),
-  });
+  const { pid, exited, streams } = await startInCgroup(container);
   container.pid = pid;
   takeStreams(container, streams);
   void exited.then((end) => finish(container, end));
   return pid;
+}
+
+async function startInCgroup({ id, spec, stdin }: Container): Promise<StartedProcess> {
+  const { home, cgroup } = containerPaths(id);
+  mkdirSync(cgroup, { recursive: true });
+  try {
+    if (!spec.linux.resources?.['devices']) allowUsualDevices(cgroup);
+    const started = await launch((extra) => ['create', '--bundle', home, ...extra, id], {
+      scratchPath: `${home}/init`,
+      terminal: spec.process.terminal === true,
+      stdin,
+      stdout: true,
+      stderr: true,
+      owner: mappedUser(spec),
+    });
+    letGo(id);
+    return started;
+  } catch (error) {
+    removeCgroup(cgroup);
+    throw error;
+  }
 }
 
 /** Whose namespace it shares is known by name; where that is can change until now. */

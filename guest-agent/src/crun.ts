@@ -1,5 +1,5 @@
-import { closeSync, fchownSync, readFileSync } from 'node:fs';
-import { CaissonError } from '../../src/lib/errors.ts';
+import { closeSync, constants, fchownSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { CaissonError, isErrno } from '../../src/lib/errors.ts';
 import { pipe, receiveFd, unixListener, type ProcessEnd } from './native.ts';
 import { paths } from './paths.ts';
 import { startProgram, type ProgramStreams } from './program.ts';
@@ -56,6 +56,25 @@ export async function launch(
     return { pid, exited: waitForExit(pid, mark), streams };
   } finally {
     removeSmall(pidFile, logFile);
+  }
+}
+
+/**
+ * Lets a container that `crun create` has made run its command, as `crun start` would: the process waits for a byte from this
+ * FIFO, whose name says that it waits. `crun run` needs three processes more, `crun start` one.
+ */
+export function letGo(id: string): void {
+  const path = `${paths.crunRoot}/${id}/exec.fifo`;
+  let fifo: number | undefined;
+  try {
+    fifo = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK);
+    writeSync(fifo, '0');
+  } catch (error) {
+    // nobody waits any more: the process has been killed
+    if (!isErrno(error, 'ENXIO') && !isErrno(error, 'EPIPE')) throw error;
+  } finally {
+    if (fifo !== undefined) closeSync(fifo);
+    removeSmall(path);
   }
 }
 

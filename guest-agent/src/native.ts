@@ -34,6 +34,7 @@ const c = {
   mount_setattr: libc.func('syscall', 'long', ['long', 'int', 'str', 'uint', 'uint8_t *', 'size_t']),
   clock_settime: libc.func('int clock_settime(int clock, const uint8_t *time)'),
   madvise: libc.func('int madvise(uintptr_t start, size_t length, int advice)'),
+  bpf: libc.func('syscall', 'long', ['long', 'int', 'uint8_t *', 'uint']),
   adjtime: libc.func('int adjtime(const uint8_t *delta, uint8_t *left)'),
 };
 
@@ -256,4 +257,31 @@ const MADV_PAGEOUT = 21;
 /** Lets the kernel take back the pages of this range of our own memory: of a file, they are read again when needed. */
 export function pageOut(start: number, length: number): void {
   check('madvise', c.madvise(start, length, MADV_PAGEOUT));
+}
+
+const SYS_bpf = 321;
+const BPF_ATTRIBUTES_BYTES = 128; // of union bpf_attr what these commands use, and more
+const BPF_PROG_TYPE_CGROUP_DEVICE = 15;
+
+/** Has the kernel check a program that decides about devices; returns its descriptor. */
+export function loadDeviceProgram(instructions: Buffer): number {
+  const BPF_PROG_LOAD = 5;
+  const license = Buffer.from('MIT\0');
+  const attributes = Buffer.alloc(BPF_ATTRIBUTES_BYTES);
+  attributes.writeUInt32LE(BPF_PROG_TYPE_CGROUP_DEVICE, 0);
+  attributes.writeUInt32LE(instructions.length / 8, 4);
+  attributes.writeBigUInt64LE(koffi.address(instructions), 8);
+  attributes.writeBigUInt64LE(koffi.address(license), 16);
+  return check('bpf: load', c.bpf(SYS_bpf, BPF_PROG_LOAD, attributes, attributes.length));
+}
+
+/** `cgroup`: a descriptor of its directory. Programs of the cgroups above it decide, too. */
+export function attachDeviceProgram(program: number, cgroup: number): void {
+  const BPF_PROG_ATTACH = 8;
+  const BPF_CGROUP_DEVICE = 6;
+  const BPF_F_ALLOW_MULTI = 2;
+  const attributes = Buffer.alloc(BPF_ATTRIBUTES_BYTES);
+  for (const [index, value] of [cgroup, program, BPF_CGROUP_DEVICE, BPF_F_ALLOW_MULTI].entries())
+    attributes.writeUInt32LE(value, index * 4);
+  check('bpf: attach', c.bpf(SYS_bpf, BPF_PROG_ATTACH, attributes, attributes.length));
 }

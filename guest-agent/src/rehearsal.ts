@@ -43,7 +43,7 @@ const SPEC = {
   linux: {
     cgroupsPath: `/caisson/${ID}`,
     namespaces: [{ type: 'pid' }, { type: 'mount' }, { type: 'cgroup' }],
-    resources: { devices: [{ allow: false, access: 'rwm' }], memory: { limit: 64 << 20 } },
+    resources: { memory: { limit: 64 << 20 } },
     maskedPaths: ['/proc/kcore', '/sys/firmware'],
     readonlyPaths: ['/proc/sys'],
   },

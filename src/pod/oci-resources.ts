@@ -2,25 +2,13 @@ import { CaissonError } from '../lib/errors.ts';
 import type { SpecDevice } from './devices.ts';
 import type { LinuxContainerResources } from './contracts.ts';
 
-/** Character devices of every container; the runtime makes them, this lets it use them. */
-const DEVICE_RULES = [
-  { allow: false, access: 'rwm' },
-  { allow: true, type: 'c', access: 'm' },
-  { allow: true, type: 'b', access: 'm' },
-  ...[
-    [1, 3], // null
-    [1, 5], // zero
-    [1, 7], // full
-    [1, 8], // random
-    [1, 9], // urandom
-    [5, 0], // tty
-    [5, 1], // console
-    [5, 2], // ptmx
-  ].map(([major, minor]) => ({ allow: true, type: 'c', major, minor, access: 'rwm' })),
-  { allow: true, type: 'c', major: 136, access: 'rwm' }, // pts
-];
+/** With it crun takes a failure to set up the rules for one, instead of going on without them. */
+const NO_OTHER_DEVICE = { allow: false, access: 'rwm' };
 
-/** OCI's resources; crun turns the v1 numbers into cgroup v2's. Throws `invalid_argument` for negative limits. */
+/**
+ * OCI's resources; crun turns the v1 numbers into cgroup v2's. Without rules for devices there are those that every container has,
+ * and with rules they are there, too. Throws `invalid_argument` for negative limits.
+ */
 export function ociResources(
   asked: LinuxContainerResources | null,
   privileged: boolean,
@@ -33,8 +21,8 @@ export function ociResources(
     minor,
     access: permissions,
   }));
-  const devices = privileged ? [{ allow: true, access: 'rwm' }] : [...DEVICE_RULES, ...rules];
-  return { devices, ...(asked && ociLimits(asked)) };
+  const devices = privileged ? [{ allow: true, access: 'rwm' }] : [NO_OTHER_DEVICE, ...rules];
+  return { ...((privileged || rules.length > 0) && { devices }), ...(asked && ociLimits(asked)) };
 }
 
 /** Without what is not limited. Throws as above, and for what no kernel takes. */

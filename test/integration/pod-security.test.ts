@@ -135,6 +135,29 @@ describe('namespaces and seccomp', { skip }, () => {
       await assert.rejects(pods.runPod(daemon, 'bad', inNamespaces(options)), { code: 3 }, JSON.stringify(options));
   });
 
+  it('a container opens the devices that every container has, those it asks for, and no others', async () => {
+    const pod = await pods.runPod(daemon, 'devices');
+    const usual = await pods.createAndStart(pod, 'usual', FOREVER);
+    const fuse = { container_path: '/dev/fuse', host_path: '/dev/fuse', permissions: 'rwm' };
+    const more = await pods.createAndStart(pod, 'more', FOREVER, { devices: [fuse] });
+    const all = await pods.createAndStart(pod, 'all', FOREVER, { linux: { security_context: { privileged: true } } });
+    const everywhere = 'head -c 1 /dev/zero /dev/urandom /dev/full >/dev/null && : >/dev/ptmx';
+    const scratchDisk = 'mknod /disk b 8 0 && head -c 1 /disk';
+    for (const id of [usual, more, all]) assert.equal((await pods.sh(daemon, id, everywhere)).exitCode, 0);
+    for (const id of [usual, more]) {
+      const refused = await pods.sh(daemon, id, scratchDisk);
+      assert.match(refused.stderr, /\/disk: Operation not permitted/);
+    }
+    assert.equal((await pods.sh(daemon, all, scratchDisk)).exitCode, 0);
+    const open = 'mknod /fuse c 10 229; : </fuse';
+    assert.match((await pods.sh(daemon, usual, open)).stderr, /Operation not permitted/);
+    assert.equal((await pods.sh(daemon, more, ': </dev/fuse')).exitCode, 0);
+    // the first process, too, not only what is executed beside it
+    const command = ['sh', '-c', `${scratchDisk} 2>/dev/null || exit 7`];
+    const first = await pods.createAndStart(pod, 'first', command);
+    assert.equal((await pods.waitForState(daemon, first, 'CONTAINER_EXITED')).exit_code, 7);
+  });
+
   it('the default seccomp profile refuses what unconfined allows', async () => {
     const pod = await pods.runPod(daemon, 'seccomp');
     const withProfile = (profile_type: 'RuntimeDefault' | 'Unconfined') => ({

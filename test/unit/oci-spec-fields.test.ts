@@ -119,7 +119,7 @@ const rows: readonly Row[] = [
   row('devices.container_path', { devices: device }, 'linux.devices', [
     { type: 'c', path: '/dev/mine', major: 1, minor: 3, fileMode: 0o666 },
   ]),
-  row('devices.permissions', { devices: device }, ({ linux }) => linux.resources.devices.at(-1), {
+  row('devices.permissions', { devices: device }, ({ linux }) => linux.resources.devices?.at(-1), {
     allow: true,
     type: 'c',
     major: 1,
