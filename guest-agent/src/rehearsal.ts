@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { promisify } from 'node:util';
 import type { AgentClient } from '../../proto/generated/agent/caisson/agent/v1/Agent.ts';
 import type { Interface } from '../../proto/generated/agent/caisson/agent/v1/Interface.ts';
@@ -58,10 +59,8 @@ export async function rehearse(stub: AgentClient): Promise<void> {
     configure: promisify(stub.ConfigureSandbox.bind(stub)),
     network: promisify(stub.RehearseNetwork.bind(stub)),
     create: promisify(stub.CreateContainer.bind(stub)),
-    start: promisify(stub.StartContainer.bind(stub)),
     stats: promisify(stub.GetStats.bind(stub)),
     signal: promisify(stub.SignalContainer.bind(stub)),
-    wait: promisify(stub.WaitContainer.bind(stub)),
     remove: promisify(stub.RemoveContainer.bind(stub)),
   };
   // refused, as nobody has prepared this VM
@@ -70,13 +69,16 @@ export async function rehearse(stub: AgentClient): Promise<void> {
   await mountScratch('');
   await ask.network({ interface: INTERFACE });
   await ask.create({ id: ID, oci_spec: Buffer.from(JSON.stringify(SPEC)) });
-  await ask.start({ id: ID });
+  const running = stub.StartContainer({ id: ID });
+  const ended = once(running, 'end');
+  ended.catch(() => undefined); // told by the first answer, too
+  await once(running, 'data');
   const output = stub.ContainerOutput().on('data', () => undefined);
   output.write({ id: ID });
   for (let i = 0; i < EXECS; i++) await execTrue(stub);
   await ask.stats({});
   await ask.signal({ id: ID, signal: SIGKILL, all: true });
-  await ask.wait({ id: ID });
+  await ended;
   output.end();
   await ask.remove({ id: ID });
   unmount(paths.scratch);

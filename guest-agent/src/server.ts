@@ -123,7 +123,15 @@ const handlers: AgentHandlers = {
     return { user: { uid: resolved.uid, gid: resolved.gid, supplemental_groups: [...resolved.supplementalGroups] } };
   }),
 
-  StartContainer: unary(async (request) => ({ pid: await containers.startContainer(request.id) })),
+  StartContainer: (call) => {
+    const { id } = call.request;
+    const answer = async (): Promise<void> => {
+      call.write({ pid: await containers.startContainer(id) });
+      call.write({ exit: exitMessage(await containers.getContainer(id).exited) });
+      call.end();
+    };
+    answer().catch((error: unknown) => call.emit('error', fail(error)));
+  },
 
   SignalContainer: urgent(async ({ id, signal, all }) => ({
     ignored: await containers.signalContainer(id, signal, all),

@@ -86,7 +86,7 @@ async function callMyself(serve: (socket: Socket) => void): Promise<void> {
       stub.GetStats({}, options, (error) => (error ? reject(error) : resolve()));
     });
     // unknown on purpose: it takes the way of every error
-    await new Promise<void>((resolve) => stub.StartContainer({ id: 'warm-up' }, options, () => resolve()));
+    await new Promise<void>((resolve) => stub.SignalContainer({ id: 'warm-up' }, options, () => resolve()));
   }
   await rehearse(stub);
   stub.close();

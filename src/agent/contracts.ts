@@ -242,8 +242,11 @@ export interface AgentClient extends Disposable {
   rehearseNetwork(network: GuestInterface, signal: AbortSignal): Promise<void>;
   configureSandbox(settings: SandboxSettings, signal: AbortSignal): Promise<void>;
   createContainer(settings: ContainerSettings, signal: AbortSignal): Promise<AgentUser>;
-  /** `not_found`, `permission_denied`: the command is not there or cannot be executed. */
-  startContainer(id: string, signal: AbortSignal): Promise<void>;
+  /**
+   * Returns when the process runs. `not_found`, `permission_denied`: the command is not there or cannot be executed. A caller that
+   * does not look at `exited` need not: `waitContainer` tells the same, also after the connection was lost.
+   */
+  startContainer(id: string, signal: AbortSignal): Promise<{ readonly exited: Promise<AgentExit> }>;
   /** `resources`: OCI `linux.resources`; what is left out stays. `failed_precondition` unless it has been created. */
   updateContainer(id: string, resources: object, signal: AbortSignal): Promise<void>;
   /** Brings plugged-in processors online, `count` in all. */

@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 import * as grpc from '@grpc/grpc-js';
 import type { ProtoGrpcType } from '../../proto/generated/agent/agent.ts';
 import type { AdjustClockResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/AdjustClockResponse.ts';
-import type { Exit__Output } from '../../proto/generated/agent/caisson/agent/v1/Exit.ts';
 import type { ConfigureSandboxResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/ConfigureSandboxResponse.ts';
 import type { CreateContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/CreateContainerResponse.ts';
 import type { GetInfoResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/GetInfoResponse.ts';
@@ -14,7 +13,6 @@ import type { RehearseNetworkResponse__Output } from '../../proto/generated/agen
 import type { RemoveContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/RemoveContainerResponse.ts';
 import type { FreezeContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/FreezeContainerResponse.ts';
 import type { SignalContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/SignalContainerResponse.ts';
-import type { StartContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/StartContainerResponse.ts';
 import type { WaitContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/WaitContainerResponse.ts';
 import type { SyncVolumeResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/SyncVolumeResponse.ts';
 import type { Volume } from '../../proto/generated/agent/caisson/agent/v1/Volume.ts';
@@ -22,10 +20,10 @@ import { CaissonError } from '../lib/errors.ts';
 import { loadProto } from '../lib/grpc/load.ts';
 import { traced } from '../lib/trace.ts';
 import type { GuestInterface } from '../network/contracts.ts';
-import type { AgentClient, AgentExit, GuestVolume, SandboxSettings } from './contracts.ts';
+import type { AgentClient, GuestVolume, SandboxSettings } from './contracts.ts';
 import { attachStart, execStart, openPort, openSession, SFTP_STREAMS, sftpStart, type OpenCalls } from './sessions.ts';
 import { statsOf } from './stats.ts';
-import { readOutput, runExec } from './streams.ts';
+import { agentExit, readOutput, runExec, runStart } from './streams.ts';
 import { agentError } from './status.ts';
 
 const NS_PER_MS = 1_000_000n;
@@ -140,11 +138,8 @@ export function connectAgent(socketPath: string): AgentClient {
       };
     },
     startContainer: async (id, signal) => {
-      await unary<StartContainerResponse__Output>(
-        'StartContainer',
-        (...call) => control.StartContainer({ id }, ...call),
-        signal,
-      );
+      requireVm();
+      return await traced('agent StartContainer', () => runStart(control, id, open, signal, CONTROL_DEADLINE_MS));
     },
     updateContainer: async (id, resources, signal) => {
       const request = { id, oci_resources: Buffer.from(JSON.stringify(resources)) };
@@ -322,8 +317,4 @@ function interfaceMessage(net: GuestInterface) {
     routes: net.routes.map(({ destination, gateway = '', mtu = 0 }) => ({ destination, gateway, mtu })),
     neighbours: [...net.neighbours],
   };
-}
-
-function agentExit(exit: Exit__Output): AgentExit {
-  return { code: exit.code, finishedAtNs: exit.finished_at_ns, oomKilled: exit.oom_killed };
 }

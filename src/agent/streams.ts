@@ -1,10 +1,12 @@
-import type { ClientDuplexStream } from '@grpc/grpc-js';
+import { Metadata, type ClientDuplexStream } from '@grpc/grpc-js';
 import type { AgentClient as AgentStub } from '../../proto/generated/agent/caisson/agent/v1/Agent.ts';
 import type { ContainerOutputRequest } from '../../proto/generated/agent/caisson/agent/v1/ContainerOutputRequest.ts';
 import type { ContainerOutputResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/ContainerOutputResponse.ts';
 import type { ExecSyncEvent__Output } from '../../proto/generated/agent/caisson/agent/v1/ExecSyncEvent.ts';
+import type { Exit__Output } from '../../proto/generated/agent/caisson/agent/v1/Exit.ts';
+import type { StartContainerEvent__Output } from '../../proto/generated/agent/caisson/agent/v1/StartContainerEvent.ts';
 import { CaissonError } from '../lib/errors.ts';
-import type { ExecOutcome, OutputChunk } from './contracts.ts';
+import type { AgentExit, ExecOutcome, OutputChunk } from './contracts.ts';
 import type { OpenCalls } from './sessions.ts';
 import { agentError } from './status.ts';
 
@@ -37,6 +39,52 @@ export async function readOutput(
     throw error instanceof CaissonError ? error : (entry.reason ?? agentError('ContainerOutput', error));
   }
 }
+
+export const agentExit = (exit: Exit__Output): AgentExit => ({
+  code: exit.code,
+  finishedAtNs: exit.finished_at_ns,
+  oomKilled: exit.oom_killed,
+});
+
+/** Returns when the container's process runs, within `deadlineMs`; what comes later on the same call is its end. */
+export async function runStart(
+  stub: AgentStub,
+  id: string,
+  open: OpenCalls,
+  signal: AbortSignal,
+  deadlineMs: number,
+): Promise<{ readonly exited: Promise<AgentExit> }> {
+  const call = stub.StartContainer({ id }, new Metadata({ waitForReady: true }));
+  const entry = listed(call, open);
+  const started = Promise.withResolvers<void>();
+  const exited = Promise.withResolvers<AgentExit>();
+  exited.promise.catch(() => undefined); // nobody has to look at it
+  const over = (error: unknown): void => {
+    entry[Symbol.dispose]();
+    started.reject(error);
+    exited.reject(error);
+  };
+  call.on('data', ({ exit }: StartContainerEvent__Output) => {
+    if (exit) exited.resolve(agentExit(exit));
+    else started.resolve();
+  });
+  call.on('error', (error) => over(entry.reason ?? agentError('StartContainer', error)));
+  call.on('end', () => over(new CaissonError('internal', 'the guest agent ended StartContainer without an exit')));
+  const late = setTimeout(() => entry.fail(tooLate('StartContainer', deadlineMs)), deadlineMs);
+  const cancel = (): void => call.cancel();
+  signal.addEventListener('abort', cancel, { once: true });
+  if (signal.aborted) cancel();
+  try {
+    await started.promise;
+    return { exited: exited.promise };
+  } finally {
+    clearTimeout(late);
+    signal.removeEventListener('abort', cancel);
+  }
+}
+
+const tooLate = (rpc: string, ms: number): CaissonError =>
+  new CaissonError('deadline_exceeded', `the guest agent has not answered ${rpc} within ${ms} ms`);
 
 export interface ExecRequest {
   readonly id: string;
@@ -85,6 +133,8 @@ export async function runExec(
 }
 
 interface ListedCall extends Disposable {
+  /** Ends it, for this reason. */
+  readonly fail: (why: CaissonError) => void;
   /** why it was ended from outside, if it was */
   readonly reason: CaissonError | undefined;
 }
@@ -100,6 +150,7 @@ function listed(call: { cancel(): void }, open: OpenCalls): ListedCall {
   };
   open.add(entry);
   return {
+    ...entry,
     get reason() {
       return reason;
     },

@@ -11,21 +11,31 @@ const DRAIN_MS = 5000;
 const RECONNECT_MS = 200;
 const LONGEST_RECONNECT_MS = 3000;
 
-/** Carries a started container's output to its log and its exit to the store, in this order. */
+/**
+ * Carries a started container's output to its log and its exit to the store, in this order. `exited`: as the call that started it
+ * tells it; without it, or when its connection is lost, the agent is asked.
+ */
 export function followContainer(
   context: PodContext,
   id: string,
   agent: AgentClient,
   log: ContainerLog | undefined,
+  exited?: Promise<AgentExit>,
 ): LiveContainer {
-  const ended = follow(context, id, agent, log).finally(() => context.liveContainers.delete(id));
+  const ended = follow(context, id, agent, log, exited).finally(() => context.liveContainers.delete(id));
   const live = { log, ended };
   context.liveContainers.set(id, live);
   return live;
 }
 
 /** Never rejects. */
-async function follow(context: PodContext, id: string, agent: AgentClient, log: ContainerLog | undefined) {
+async function follow(
+  context: PodContext,
+  id: string,
+  agent: AgentClient,
+  log: ContainerLog | undefined,
+  exited: Promise<AgentExit> | undefined,
+) {
   const warn = (message: string) => (error: unknown) => context.log.warn({ err: error, containerId: id }, message);
   const lost = (error: unknown) => context.log.debug({ err: error, containerId: id }, 'lost sight of a container');
   const store = storeIn(context, id, log);
@@ -33,8 +43,14 @@ async function follow(context: PodContext, id: string, agent: AgentClient, log: 
     context.closing ? lost(error) : warn("a container's output ended early")(error),
   );
   let exit: AgentExit | undefined;
+  let told = exited;
+  const wait = (): Promise<AgentExit> => {
+    const first = told;
+    told = undefined;
+    return first ?? agent.waitContainer(id);
+  };
   try {
-    exit = await whileReachable(context, id, agent, () => agent.waitContainer(id));
+    exit = await whileReachable(context, id, agent, wait);
     await withTimeout(logged, DRAIN_MS, 'the end of the output').catch(warn('a container ended, its output did not'));
   } catch (error) {
     lost(error); // the VM's end is told to all its containers by whoever sees it

@@ -56,14 +56,14 @@ export async function rehearse({ agent, vm }: PreparedVm, guestImage: string, si
     signal,
   );
   try {
-    await agent.startContainer(id, signal);
+    const { exited } = await agent.startContainer(id, signal);
     const output = agent.output(id, async ({ endOffset }) => endOffset);
     output.catch(() => undefined); // what fails first is told: a VM that dies fails both
     for (let i = 0; i < EXECS; i++)
       await agent.execSync(id, ['/bin/busybox', 'true'], EXEC_TIMEOUT_MS, EXEC_OUTPUT_BYTES, signal);
     await agent.stats(false, signal);
     await agent.signalContainer(id, SIGKILL, true);
-    await Promise.all([agent.waitContainer(id), output]);
+    await Promise.all([exited, output]);
   } finally {
     await agent.removeContainer(id);
   }

@@ -1,3 +1,4 @@
+import type { AgentExit } from '../agent/contracts.ts';
 import { CaissonError, describeError, isCaissonError, isErrno } from '../lib/errors.ts';
 import { annotate, traced } from '../lib/trace.ts';
 import { requireLive } from './live.ts';
@@ -28,14 +29,15 @@ export async function startContainer(context: PodContext, id: string): Promise<v
     annotate({ sandboxId: record.sandboxId });
     const live = requireLive(context, record.sandboxId);
     const log = record.logPath === '' ? undefined : await traced('pod: open log', () => openLog(record));
+    let exited: Promise<AgentExit>;
     try {
-      await live.agent.startContainer(id, goesOn);
+      ({ exited } = await live.agent.startContainer(id, goesOn));
     } catch (error) {
       await log?.end();
       throw startFailed(context, id, error);
     }
     context.containers.observe(id, { state: 'running', startedAt: nowNs() });
-    followContainer(context, id, live.agent, log);
+    followContainer(context, id, live.agent, log, exited);
     context.sampler.soon(live);
   });
 }

@@ -118,7 +118,7 @@ describe('a rehearsal', () => {
     const agent = useless<AgentClient>('agent', {
       rehearseNetwork: async () => undefined,
       createContainer: async () => ({ uid: 0, gid: 0, supplementalGroups: [] }),
-      startContainer: async () => undefined,
+      startContainer: async () => ({ exited: new Promise(() => undefined) }),
       output: () => Promise.reject(died),
       execSync: () => Promise.reject(died),
       removeContainer: async () => undefined,

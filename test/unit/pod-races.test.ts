@@ -90,9 +90,9 @@ describe('stopping a container', () => {
       startContainer: async () => {
         begun.resolve();
         await setImmediate();
+        return { exited: ended.promise };
       },
       output: () => Promise.resolve(),
-      waitContainer: () => ended.promise,
       signalContainer: async (_id, signal) => {
         ended.resolve({ code: 128 + signal, finishedAtNs: '0', oomKilled: false });
         return { ignored: false };
@@ -106,6 +106,22 @@ describe('stopping a container', () => {
     const { state, exitCode } = context.containers.get(CONTAINER);
     assert.deepEqual([state, exitCode], ['exited', 137]);
     await started;
+  });
+
+  it('asks for the end when the call that would have told it is lost', async () => {
+    const lost = Promise.reject(new CaissonError('unavailable', 'the connection is lost'));
+    lost.catch(() => undefined);
+    const { context } = contextWith({
+      startContainer: async () => ({ exited: lost }),
+      output: () => Promise.resolve(),
+      waitContainer: async () => ({ code: 3, finishedAtNs: '0', oomKilled: false }),
+    });
+    const record = { sandboxId: POD, state: 'created', logPath: '' } as const;
+    context.containers.insert(CONTAINER, 'container', record as Partial<ContainerRecord> as ContainerRecord);
+    await startContainer(context, CONTAINER);
+    await context.liveContainers.get(CONTAINER)?.ended;
+    const { state, exitCode } = context.containers.get(CONTAINER);
+    assert.deepEqual([state, exitCode], ['exited', 3]);
   });
 
   it('fails when the guest does not answer', async () => {
@@ -166,7 +182,10 @@ describe('a command in the VM itself', () => {
         await slowly('created');
         return { uid: 0, gid: 0, supplementalGroups: [] };
       },
-      startContainer: () => slowly('started'),
+      startContainer: async () => {
+        await slowly('started');
+        return { exited: new Promise(() => undefined) };
+      },
       removeContainer: () => slowly('removed'),
     });
     const client = new AbortController();

@@ -83,7 +83,7 @@ const KERNEL_ARGUMENTS = [
  * An emulated CPU speculates nothing, so mitigations only cost. Code that V8 makes at run time has to be translated at once,
  * which costs more than it gains: there the agent is interpreted (images/guest/root-init).
  */
-const TCG_ARGUMENTS = ['mitigations=off', 'init_on_alloc=0', 'caisson.interpret'];
+const TCG_ARGUMENTS = ['mitigations=off', 'caisson.interpret'];
 
 export function kernelArguments(accelerator: Accelerator): string {
   return [...KERNEL_ARGUMENTS, ...(accelerator === 'tcg' ? TCG_ARGUMENTS : [])].join(' ');
