@@ -155,6 +155,7 @@ async function startInCgroup({ id, spec, stdin }: Container): Promise<StartedPro
     letGo(id);
     return started;
   } catch (error) {
+    await crunDelete(id); // it has nothing to delete, unless what it made was not let go
     removeCgroup(cgroup);
     throw error;
   }

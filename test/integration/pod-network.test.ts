@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { run } from '../../src/lib/exec.ts';
 import { startTestDaemon, type TestDaemon } from '../support/daemon.ts';
 import * as pods from '../support/pods.ts';
 
 const skip = process.getuid?.() === 0 ? false : 'needs root';
 const PAGE = 'from the pod\n';
 const FETCH_TIMEOUT_MS = 20_000;
+const DUPLICATES_TIMEOUT_MS = 20_000;
 
 describe('the network of a pod', { skip }, () => {
   let daemon: TestDaemon;
@@ -36,6 +39,7 @@ describe('the network of a pod', { skip }, () => {
   });
 
   it('reaches the node by each family', async () => {
+    await untilNodeHasAddresses(daemon.cni.bridge);
     const { stdout, exitCode } = await pods.sh(
       daemon,
       web,
@@ -49,3 +53,14 @@ describe('the network of a pod', { skip }, () => {
     assert.equal(await fetchPage(`${daemon.cni.prefix4}.1:${hostPort}`), PAGE);
   });
 });
+
+/**
+ * The node looks for duplicates of an IPv6 address for some two seconds after the plugin has made its bridge, and drops
+ * what comes for it meanwhile: RFC 4862, 5.4.
+ */
+async function untilNodeHasAddresses(bridge: string): Promise<void> {
+  const tentative = async (): Promise<boolean> =>
+    (await run('ip', ['-6', '-o', 'address', 'show', 'dev', bridge, 'tentative'])).stdout !== '';
+  for (const deadline = Date.now() + DUPLICATES_TIMEOUT_MS; await tentative(); await sleep(50))
+    assert.ok(Date.now() < deadline, `${bridge} still has tentative addresses`);
+}
