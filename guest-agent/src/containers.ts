@@ -4,7 +4,7 @@ import { CaissonError } from '../../src/lib/errors.ts';
 import { loadAppArmorPolicy, requireAppArmorProfile, type AppArmorPolicy } from './apparmor.ts';
 import { withBlockDevices, type BlockDeviceRequest } from './block-devices.ts';
 import { cgroupCounters, cgroupProcesses, killCgroup, removeCgroup, setFrozen } from './cgroup.ts';
-import { crunDelete, crunUpdate, launch, letGo, type ProcessStreams, type StartedProcess } from './crun.ts';
+import { crunDelete, crunUpdate, launch, type ProcessStreams, type StartedProcess } from './crun.ts';
 import { allowUsualDevices } from './device-policy.ts';
 import { keepHugePages } from './huge-pages.ts';
 import { readerOf } from './descriptor.ts';
@@ -144,7 +144,8 @@ async function startInCgroup({ id, spec, stdin }: Container): Promise<StartedPro
   mkdirSync(cgroup, { recursive: true });
   try {
     if (!spec.linux.resources?.['devices']) allowUsualDevices(cgroup);
-    const started = await launch((extra) => ['create', '--bundle', home, ...extra, id], {
+    return await launch((extra) => ['create', '--bundle', home, ...extra, id], {
+      waiting: id,
       scratchPath: `${home}/init`,
       terminal: spec.process.terminal === true,
       stdin,
@@ -152,8 +153,6 @@ async function startInCgroup({ id, spec, stdin }: Container): Promise<StartedPro
       stderr: true,
       owner: mappedUser(spec),
     });
-    letGo(id);
-    return started;
   } catch (error) {
     await crunDelete(id); // it has nothing to delete, unless what it made was not let go
     removeCgroup(cgroup);

@@ -25,6 +25,8 @@ export interface StartedProcess {
 }
 
 export interface LaunchOptions {
+  /** the container that `crun create` makes, which then waits to be let go */
+  readonly waiting?: string;
   /** of the files this call makes, unique per call */
   readonly scratchPath: string;
   readonly terminal: boolean;
@@ -52,8 +54,14 @@ export async function launch(
   try {
     const start = options.terminal ? startOnTerminal : startOnPipes;
     const streams = await start([...command], extra, args, options, logFile);
-    const pid = Number(readFileSync(pidFile, 'utf8'));
-    return { pid, exited: waitForExit(pid, mark), streams };
+    try {
+      const pid = Number(readFileSync(pidFile, 'utf8'));
+      if (options.waiting !== undefined) letGo(options.waiting);
+      return { pid, exited: waitForExit(pid, mark), streams };
+    } catch (error) {
+      closeAll(Object.values(streams));
+      throw error;
+    }
   } finally {
     removeSmall(pidFile, logFile);
   }
@@ -63,7 +71,7 @@ export async function launch(
  * Lets a container that `crun create` has made run its command, as `crun start` would: the process waits for a byte from this
  * FIFO, whose name says that it waits. `crun run` needs three processes more, `crun start` one.
  */
-export function letGo(id: string): void {
+function letGo(id: string): void {
   const path = `${paths.crunRoot}/${id}/exec.fifo`;
   let fifo: number | undefined;
   try {

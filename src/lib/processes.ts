@@ -115,11 +115,20 @@ export function killProcess(identity: ProcessIdentity): Promise<void> {
   return sendSignal(identity, 'SIGKILL');
 }
 
-/** To the process if it is still the same one. */
-export async function sendSignal(identity: ProcessIdentity, signal: NodeJS.Signals): Promise<void> {
+/** As `killProcess`, for one of `startDetached`: with what it has started and has not put in a session of its own. */
+export function killSession(identity: ProcessIdentity): Promise<void> {
+  return sendSignal(identity, 'SIGKILL', -identity.pid);
+}
+
+/** To the process if it is still the same one; `target`: or to its group, by its negative pid. */
+export async function sendSignal(
+  identity: ProcessIdentity,
+  signal: NodeJS.Signals,
+  target = identity.pid,
+): Promise<void> {
   if (!(await isRunning(identity))) return;
   try {
-    process.kill(identity.pid, signal);
+    process.kill(target, signal);
   } catch (error) {
     if (!isErrno(error, 'ESRCH')) throw error;
   }

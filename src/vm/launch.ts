@@ -3,7 +3,7 @@ import { CaissonError, describeError, isCaissonError } from '../lib/errors.ts';
 import { tail } from '../lib/exec.ts';
 import { readFileIfExists, removeTree } from '../lib/files.ts';
 import type { Logger } from '../lib/logger.ts';
-import { killProcess, LOW_PRIORITY, setNice, type DetachedProcess } from '../lib/processes.ts';
+import { killProcess, killSession, LOW_PRIORITY, setNice, type DetachedProcess } from '../lib/processes.ts';
 import { traced } from '../lib/trace.ts';
 import { waitForPath } from '../lib/wait-for-path.ts';
 import type { Accelerator, VmSpec, VsockTransport } from './contracts.ts';
@@ -94,9 +94,12 @@ class ExitedEarly extends Error {}
 
 const GONE_TIMEOUT_MS = 10_000;
 
-/** Returns when it is no more: what it had open, such as the tap, can be another's then. */
+/**
+ * Returns when it is no more: what it had open, such as the tap, can be another's then. It may still be the cage's shell, with a
+ * `mount` or `ip` under way, which would outlive it.
+ */
 async function end({ identity, exited }: DetachedProcess): Promise<void> {
-  await killProcess(identity);
+  await killSession(identity);
   await withTimeout(exited, GONE_TIMEOUT_MS, `the end of process ${identity.pid} by SIGKILL`);
 }
 
