@@ -4,7 +4,7 @@ import { describeError } from '../../src/lib/errors.ts';
 import { startReaper } from './reaper.ts';
 import { AGENT_VERSION, makeServer } from './server.ts';
 import { hasKernelArgument } from './kernel-arguments.ts';
-import { prepareRoot } from './sandbox.ts';
+import { mountScratch, prepareRoot } from './sandbox.ts';
 import { warmUp } from './warm-up.ts';
 import { listenVsock } from './vsock-listener.ts';
 
@@ -18,6 +18,7 @@ process.on('uncaughtException', (error) => {
 
 startReaper();
 prepareRoot();
+mountScratch().catch(() => undefined); // told to whoever needs it
 const injector = makeServer().createConnectionInjector(ServerCredentials.createInsecure());
 const serve = (socket: Socket): void => {
   socket.on('error', () => socket.destroy());

@@ -2,9 +2,8 @@ import { once } from 'node:events';
 import { promisify } from 'node:util';
 import type { AgentClient } from '../../proto/generated/agent/caisson/agent/v1/Agent.ts';
 import type { Interface } from '../../proto/generated/agent/caisson/agent/v1/Interface.ts';
+import { runCommand } from './command.ts';
 import { findDisk } from './disks.ts';
-import { unmount } from './native.ts';
-import { paths } from './paths.ts';
 import { mountScratch } from './sandbox.ts';
 
 const ID = 'caa1550000000000';
@@ -63,10 +62,10 @@ export async function rehearse(stub: AgentClient): Promise<void> {
     signal: promisify(stub.SignalContainer.bind(stub)),
     remove: promisify(stub.RemoveContainer.bind(stub)),
   };
-  // refused, as nobody has prepared this VM
+  // refused, as it is nobody's
   await ask.configure({ interface: INTERFACE }).catch(() => undefined);
   await findDisk('none', 1).catch(() => undefined);
-  await mountScratch('');
+  await mountScratch();
   await ask.network({ interface: INTERFACE });
   await ask.create({ id: ID, oci_spec: Buffer.from(JSON.stringify(SPEC)) });
   const running = stub.StartContainer({ id: ID });
@@ -81,7 +80,8 @@ export async function rehearse(stub: AgentClient): Promise<void> {
   await ended;
   output.end();
   await ask.remove({ id: ID });
-  unmount(paths.scratch);
+  // or every clone would write it to a disk of its own
+  await runCommand('/usr/bin/busybox', ['sync']);
 }
 
 function execTrue(stub: AgentClient): Promise<void> {

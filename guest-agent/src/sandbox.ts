@@ -2,7 +2,6 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { CaissonError } from '../../src/lib/errors.ts';
 import type { ConfigureSandboxRequest__Output } from '../../proto/generated/agent/caisson/agent/v1/ConfigureSandboxRequest.ts';
-import type { PrepareSandboxRequest__Output } from '../../proto/generated/agent/caisson/agent/v1/PrepareSandboxRequest.ts';
 import type { Interface__Output } from '../../proto/generated/agent/caisson/agent/v1/Interface.ts';
 import { findDisk } from './disks.ts';
 import { ip, keepIpWaiting } from './ip.ts';
@@ -11,7 +10,6 @@ import { mount, mountFlags, setHostname } from './native.ts';
 import { paths } from './paths.ts';
 import { writeSmall } from './small-files.ts';
 
-let prepared = false;
 let configured = false;
 export const isConfigured = (): boolean => configured;
 
@@ -36,15 +34,6 @@ export function prepareRoot(): void {
   for (const path of [paths.cgroups, paths.containerCgroups]) writeFileSync(`${path}/cgroup.subtree_control`, enable);
 }
 
-/** Makes of the booted VM one that any pod can have. What fails is named in the error; the host throws the VM away. */
-export async function prepareSandbox(request: PrepareSandboxRequest__Output): Promise<void> {
-  if (prepared) throw new CaissonError('failed_precondition', 'this VM has been prepared before');
-  prepared = true;
-  if (request.entropy.length > 0) writeFileSync('/dev/urandom', request.entropy);
-  await mountScratch(request.scratch_serial);
-  keepIpWaiting();
-}
-
 /** Leaves the interface as it was: down, without addresses, routes and neighbours. */
 export async function rehearseNetwork(config: Interface__Output | null): Promise<void> {
   if (configured) throw new CaissonError('failed_precondition', 'this VM is a pod already');
@@ -53,11 +42,12 @@ export async function rehearseNetwork(config: Interface__Output | null): Promise
   keepIpWaiting();
 }
 
-/** Makes the prepared VM this pod's. What fails is named in the error; the host then throws the VM away. */
+/** Makes the VM this pod's. What fails is named in the error; the host then throws the VM away. */
 export async function configureSandbox(request: ConfigureSandboxRequest__Output): Promise<void> {
-  if (!prepared) throw new CaissonError('failed_precondition', 'this VM has not been prepared');
+  if (request.sandbox_id === '') throw new CaissonError('invalid_argument', 'a sandbox has an id');
   if (configured) throw new CaissonError('failed_precondition', 'this VM has been configured before');
   configured = true;
+  await mountScratch();
   setClock(BigInt(request.time_ns));
   if (request.entropy.length > 0) writeFileSync('/dev/urandom', request.entropy);
   if (request.hostname !== '') setHostname(request.hostname);
@@ -93,10 +83,16 @@ function routeCommand(route: { destination: string; gateway: string; mtu: number
   return `route replace ${destination} ${via} dev ${device}${route.mtu > 0 ? ` mtu ${route.mtu}` : ''}`;
 }
 
-/** Without a disk it is memory. */
-export async function mountScratch(serial: string): Promise<void> {
-  if (serial === '') return mount('scratch', paths.scratch, 'tmpfs', mountFlags.nodev | mountFlags.nosuid, 'mode=711');
-  mount(await findDisk(serial), paths.scratch, 'ext4', 0, 'noinit_itable,barrier=0,noblock_validity');
+/** Of the disk for what containers write: src/vm/contracts.ts. */
+const SCRATCH_SERIAL = 'scratch';
+
+let scratch: Promise<void> | undefined;
+
+/** Once, when the agent starts: each clone of the template has it mounted. A VM without this disk is no pod's. */
+export function mountScratch(): Promise<void> {
+  return (scratch ??= findDisk(SCRATCH_SERIAL).then((disk) =>
+    mount(disk, paths.scratch, 'ext4', 0, 'noinit_itable,barrier=0,noblock_validity'),
+  ));
 }
 
 function mountShm(size: string): void {

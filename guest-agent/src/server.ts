@@ -21,7 +21,7 @@ import { fail, unary, urgent } from './handlers.ts';
 import type { OutputReader } from './output.ts';
 import { portForward } from './port-forward.ts';
 import { onlineProcessors } from './processors.ts';
-import { configureSandbox, isConfigured, prepareSandbox, rehearseNetwork } from './sandbox.ts';
+import { configureSandbox, isConfigured, rehearseNetwork } from './sandbox.ts';
 import { readStats } from './stats/index.ts';
 import { readSmall } from './small-files.ts';
 import { sftpSession } from './sftp-session.ts';
@@ -86,11 +86,6 @@ const handlers: AgentHandlers = {
     configured: isConfigured(),
     containers: [...containers.allContainers()].map(containerInfo),
   })),
-
-  PrepareSandbox: unary(async (request) => {
-    await prepareSandbox(request);
-    return {};
-  }),
 
   RehearseNetwork: unary(async (request) => {
     await rehearseNetwork(request.interface);

@@ -10,11 +10,6 @@ export interface AgentInfo {
   readonly containers: readonly { readonly id: string; readonly started: boolean; readonly exit: AgentExit | null }[];
 }
 
-export interface PrepareSettings {
-  /** of the ext4 disk for what containers write; empty: they write to memory */
-  readonly scratchSerial: string;
-}
-
 export interface SandboxSettings {
   readonly sandboxId: string;
   readonly hostname: string;
@@ -236,8 +231,6 @@ export interface AgentSession extends AsyncDisposable {
 /** Methods throw CaissonError with the agent's code and words; `unavailable` when it does not answer. */
 export interface AgentClient extends Disposable {
   info(signal: AbortSignal): Promise<AgentInfo>;
-  /** Once per VM, before `configureSandbox`: what any pod needs. */
-  prepareSandbox(settings: PrepareSettings, signal: AbortSignal): Promise<void>;
   /** Configures the network and takes it back, so that code and programs have been used once. */
   rehearseNetwork(network: GuestInterface, signal: AbortSignal): Promise<void>;
   configureSandbox(settings: SandboxSettings, signal: AbortSignal): Promise<void>;

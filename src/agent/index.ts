@@ -7,7 +7,6 @@ import type { CreateContainerResponse__Output } from '../../proto/generated/agen
 import type { GetInfoResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/GetInfoResponse.ts';
 import type { GetStatsResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/GetStatsResponse.ts';
 import type { OnlineProcessorsResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/OnlineProcessorsResponse.ts';
-import type { PrepareSandboxResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/PrepareSandboxResponse.ts';
 import type { UpdateContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/UpdateContainerResponse.ts';
 import type { RehearseNetworkResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/RehearseNetworkResponse.ts';
 import type { RemoveContainerResponse__Output } from '../../proto/generated/agent/caisson/agent/v1/RemoveContainerResponse.ts';
@@ -85,14 +84,6 @@ export function connectAgent(socketPath: string): AgentClient {
           .slice(0, MAX_CONTAINERS)
           .map(({ id, started, exit }) => ({ id, started, exit: exit && agentExit(exit) })),
       };
-    },
-    prepareSandbox: async ({ scratchSerial }, signal) => {
-      const request = { entropy: randomBytes(64), scratch_serial: scratchSerial };
-      await unary<PrepareSandboxResponse__Output>(
-        'PrepareSandbox',
-        (...call) => control.PrepareSandbox(request, ...call),
-        signal,
-      );
     },
     rehearseNetwork: async (network, signal) => {
       await unary<RehearseNetworkResponse__Output>(

@@ -58,6 +58,7 @@ export async function startDaemon(config: Config, log: Logger): Promise<Daemon> 
     await openVms({
       config: config.vm,
       stateDir: config.state,
+      disks: storage,
       log: log.child({ component: 'vm' }),
     }),
   );

@@ -35,6 +35,7 @@ export function addTemplateCommand(program: Command): void {
 
 async function build(config: Config): Promise<string> {
   const { openVms } = await import('../vm/index.ts');
+  const { openStorage } = await import('../storage/index.ts');
   const stateDir = join(config.state, `template-${process.pid}`);
   await mkdir(config.state, { recursive: true, mode: 0o711 });
   await removeInterrupted(config.state);
@@ -42,7 +43,9 @@ async function build(config: Config): Promise<string> {
   using leaving = leaveOnSignals();
   try {
     const log = createLogger({ level: 'warn' });
-    await using vms = await openVms({ config: { ...config.vm, template: true }, stateDir, log });
+    // not the daemon's, which may run
+    const disks = await openStorage({ root: stateDir, config: config.storage, log });
+    await using vms = await openVms({ config: { ...config.vm, template: true }, stateDir, disks, log });
     // a promise that is awaited does not keep Node running
     const alive = setInterval(() => undefined, 2 ** 30);
     await orAborted(vms.settled, leaving.signal).finally(() => clearInterval(alive));

@@ -3,11 +3,9 @@ import type { AgentClient } from '../agent/contracts.ts';
 import { together } from '../lib/async.ts';
 import { newId } from '../lib/ids.ts';
 import type { PreparedNetns } from '../network/contracts.ts';
-import type { ScratchDisk } from '../storage/contracts.ts';
 import type { Vm, VmSpec } from '../vm/contracts.ts';
 import type { PodContext } from './context.ts';
 
-const SCRATCH_SERIAL = 'scratch';
 const FIRST_CID = 3;
 const MAX_CID = 0x7fff_0000;
 const UID_RANGE = 65536;
@@ -23,10 +21,11 @@ export interface ShellIdentity {
 /** Where a VM can start: a netns with its tap, a disk for what containers write. */
 export interface Ground {
   readonly netns: PreparedNetns;
-  readonly scratch: ScratchDisk;
+  /** path of the disk */
+  readonly scratch: string;
 }
 
-/** A running VM whose agent has been prepared. */
+/** A running VM that any pod can have. */
 export interface PreparedVm {
   readonly vm: Vm;
   readonly agent: AgentClient;
@@ -82,12 +81,11 @@ export async function startVm(
     cgroup: identity.cgroup ?? [],
     // the guest takes the MAC of the CNI interface over when it is configured
     network: { ...netns, mac: '02:00:00:00:00:01' },
-    disks: [{ serial: SCRATCH_SERIAL, path: scratch.path, format: scratch.format, readOnly: false }],
+    scratch,
   };
   const vm = undo.use(await context.vms.start(spec, signal));
   const agent = undo.use(context.connectAgent(vm.agentSocket));
   // a call that finds nobody waits for its deadline
   void vm.exited.then(() => agent[Symbol.dispose]());
-  await agent.prepareSandbox({ scratchSerial: SCRATCH_SERIAL }, signal);
   return { vm, agent };
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describeError } from '../lib/errors.ts';
 import { run } from '../lib/exec.ts';
 import { exists, syncDirectory } from '../lib/files.ts';
+import { createOverlay } from './qemu-img.ts';
 
 /**
  * No journal, no checksums: a scratch disk never outlives its VM, so there is nothing to recover, and nothing to find out
@@ -17,6 +18,7 @@ const EXTENDED_OLD = 'lazy_itable_init=1,root_owner=0:0';
 const MKFS_TIMEOUT_MS = 120_000;
 
 const BASE_FILE = /^base-[0-9a-f]{12}\.ext4$/;
+const BLANK = '.blank';
 const UNFINISHED = /\.new$/;
 /** bytes of a qcow2 header up to the end of the backing file's name, which may be 1023 bytes long */
 const HEADER_BYTES = 8192;
@@ -74,7 +76,20 @@ async function sync(path: string): Promise<void> {
   }
 }
 
-/** Removes bases of former configurations that no overlay needs any more, and what a crash left unfinished. */
+/** An overlay that nothing has written to, of which every new disk is a copy. */
+export async function ensureBlank(base: string): Promise<string> {
+  const path = `${base}${BLANK}`;
+  if (await exists(path)) return path;
+  await createOverlay(`${path}.new`, base);
+  await chmod(`${path}.new`, 0o600);
+  await rename(`${path}.new`, path);
+  return path;
+}
+
+/**
+ * Removes bases of former configurations that no overlay needs any more, what a crash left unfinished, and the blank overlays:
+ * they name their base by a path that may not be what it was.
+ */
 export async function removeOldBases(directory: string, current: string): Promise<void> {
   const names = await readdir(directory);
   const overlays = names.filter((name) => name.endsWith('.qcow2'));
@@ -82,7 +97,7 @@ export async function removeOldBases(directory: string, current: string): Promis
   for (const name of names) {
     const path = join(directory, name);
     const old = BASE_FILE.test(name) && path !== current && !needed.has(path);
-    if (old || UNFINISHED.test(name)) await rm(path, { force: true });
+    if (old || UNFINISHED.test(name) || name.endsWith(BLANK)) await rm(path, { force: true });
   }
 }
 

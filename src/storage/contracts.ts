@@ -2,17 +2,17 @@ import type { IdMappings } from '../lib/user-namespace.ts';
 
 /** The storage ports: one writable disk per pod for all its containers' upper layers; host files and directories as volumes. */
 
-export interface ScratchDisk {
-  /** qcow2 file, owned by `ownerUid` */
-  readonly path: string;
-  readonly format: 'qcow2';
-}
-
 export interface StoragePort {
   /** where the scratch disks are */
   readonly directory: string;
-  /** An empty ext4 of the configured size, as an overlay on the shared base. Undone by `removeScratch`. */
-  createScratch(sandboxId: string, ownerUid: number, signal: AbortSignal): Promise<ScratchDisk>;
+  /** changes with what a new disk holds: an empty ext4 of the configured size */
+  readonly diskVersion: string;
+  /** A new disk, `<directory>/<sandboxId>.qcow2`, for this user alone. Returns its path. Undone by `removeScratch`. */
+  createScratch(sandboxId: string, ownerUid: number, signal: AbortSignal): Promise<string>;
+  /** A new disk in the place of what is at `path`. */
+  renewDisk(path: string, ownerUid: number, signal: AbortSignal): Promise<void>;
+  /** A new disk that needs no other file, which all others need. */
+  makeWholeDisk(path: string, ownerUid: number, signal: AbortSignal): Promise<void>;
   /** Idempotent. */
   removeScratch(sandboxId: string): Promise<void>;
   /** Bytes on disk and files of all pods' scratch disks. */

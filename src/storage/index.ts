@@ -1,14 +1,14 @@
-import { chmod, chown, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { chmod, chown, constants, copyFile, mkdir, readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Config } from '../config/schema.ts';
-import { KeyedMutex } from '../lib/async.ts';
+import { KeyedMutex, orAborted } from '../lib/async.ts';
 import { CaissonError, describeError, isErrno } from '../lib/errors.ts';
 import { ignoreMissing } from '../lib/files.ts';
 import type { Logger } from '../lib/logger.ts';
 import { traced } from '../lib/trace.ts';
-import { ensureBase, removeOldBases } from './base.ts';
-import type { ScratchDisk, StoragePort } from './contracts.ts';
-import { createOverlay } from './qemu-img.ts';
+import { baseName, ensureBase, ensureBlank, removeOldBases } from './base.ts';
+import type { StoragePort } from './contracts.ts';
+import { createCopy } from './qemu-img.ts';
 
 export interface StorageOptions {
   /** the scratch disks are in `scratch` below it; each VM's user must be able to traverse it */
@@ -27,12 +27,19 @@ export async function openStorage({ root, config, log }: StorageOptions): Promis
   const directory = join(root, 'scratch');
   const mutex = new KeyedMutex();
   const base = async (): Promise<string> => mutex.run('base', () => ensureBase(directory, config.scratch_size_mib));
+  const blank = async (): Promise<string> => mutex.run('blank', async () => ensureBlank(await base()));
+  const makeDisk = async (path: string, ownerUid: number, signal: AbortSignal): Promise<void> => {
+    const from = await orAborted(blank(), signal);
+    await copyFile(from, path, constants.COPYFILE_EXCL);
+    await owned(path, ownerUid);
+  };
   const pathOf = (sandboxId: string): string => join(directory, `${checkId(sandboxId)}${OVERLAY}`);
 
   try {
     await mkdir(directory, { recursive: true, mode: 0o711 });
     await chmod(directory, 0o711); // to be reached by the VMs' users and not to be listed
     await removeOldBases(directory, await base());
+    await blank();
   } catch (error) {
     throw explain(error, directory, 'cannot set up the scratch disks');
   }
@@ -40,32 +47,37 @@ export async function openStorage({ root, config, log }: StorageOptions): Promis
 
   return {
     directory,
+    diskVersion: baseName(config.scratch_size_mib),
     createScratch: async (sandboxId, ownerUid, signal) => {
       const path = pathOf(sandboxId);
       try {
-        return await traced('storage: scratch disk', async () => createDisk(path, await base(), ownerUid, signal));
+        await traced('storage: scratch disk', () => makeDisk(path, ownerUid, signal));
+        return path;
       } catch (error) {
         throw explain(error, directory, `cannot make the scratch disk of sandbox ${sandboxId}`);
       }
+    },
+    renewDisk: async (path, ownerUid, signal) => {
+      await rm(path, { force: true });
+      await makeDisk(path, ownerUid, signal);
+    },
+    makeWholeDisk: async (path, ownerUid, signal) => {
+      await createCopy(path, await base(), signal);
+      await owned(path, ownerUid);
     },
     removeScratch: async (sandboxId) => rm(pathOf(sandboxId), { force: true }),
     usage: async () => usage(directory),
   };
 }
 
-/** Throws `already_exists` if the sandbox has one; leaves nothing behind on any other error. */
-async function createDisk(path: string, base: string, ownerUid: number, signal: AbortSignal): Promise<ScratchDisk> {
-  // made here first, because qemu-img would make it readable by everybody for a moment
-  const file = await open(path, 'wx', 0o600);
-  await file.close();
+/** Removed when that fails. */
+async function owned(path: string, uid: number): Promise<void> {
   try {
-    await createOverlay(path, base, signal);
-    await chown(path, ownerUid, ownerUid);
+    await chown(path, uid, uid);
   } catch (error) {
     await rm(path, { force: true });
     throw error;
   }
-  return { path, format: 'qcow2' };
 }
 
 async function usage(directory: string): Promise<{ mountpoint: string; usedBytes: number; inodesUsed: number }> {

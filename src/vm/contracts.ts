@@ -16,13 +16,24 @@ export interface VmSpec {
     readonly tapName: string;
     readonly mac: string;
   };
-  readonly disks: readonly DiskSpec[];
+  /** path of a qcow2 of `ScratchDisks`, for what containers write; none for a VM that never has any, such as the probe */
+  readonly scratch?: string;
   /** at low priority, until `hurry` */
   readonly background?: boolean;
   /** directories of the pod's cgroup, for all processes of the VM */
   readonly cgroup?: readonly string[];
   /** it never gets volumes, so that its memory need not be shared with their server */
   readonly dense?: boolean;
+}
+
+/** Makes the disks for what containers write. In src/storage. */
+export interface ScratchDisks {
+  /** changes with what a new disk holds */
+  readonly diskVersion: string;
+  /** A new disk for this user alone, in the place of what is at `path`. */
+  renewDisk(path: string, ownerUid: number, signal: AbortSignal): Promise<void>;
+  /** A new disk that needs no other file. */
+  makeWholeDisk(path: string, ownerUid: number, signal: AbortSignal): Promise<void>;
 }
 
 export interface DiskSpec {
@@ -149,6 +160,9 @@ export interface TemplateStatus {
   /** the template's directory, or why there is none */
   readonly detail: string;
 }
+
+/** The serial of the disk for what containers write: guest-agent/src/sandbox.ts. */
+export const SCRATCH_SERIAL = 'scratch';
 
 /** The guest's name of the file system with the pod's volumes: guest-agent/src/volumes.ts. */
 export const FS_TAG = 'caisson';

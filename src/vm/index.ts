@@ -9,7 +9,7 @@ import type { Logger } from '../lib/logger.ts';
 import { isRunning } from '../lib/processes.ts';
 import { chooseAccelerator, type AcceleratorChoice } from './accelerator.ts';
 import { bootMachine, type BootOptions } from './boot.ts';
-import { probeMemory, type Readiness, type VmPort, type VmSpec } from './contracts.ts';
+import { probeMemory, type Readiness, type ScratchDisks, type VmPort, type VmSpec } from './contracts.ts';
 import { availableMemoryMib, machineShape } from './grow.ts';
 import { connectMachine, killAll, killStrays } from './machine.ts';
 import { cloneMachine } from './template/clone.ts';
@@ -23,6 +23,7 @@ export interface VmsOptions {
   readonly config: Config['vm'];
   /** of running VMs, one directory each */
   readonly stateDir: string;
+  readonly disks: ScratchDisks;
   readonly log: Logger;
 }
 
@@ -30,7 +31,7 @@ const PROBE_CID = 0x7fff_0001;
 
 /** The VM port. The accelerator is chosen at once, in the background; the first start waits for the answer. */
 export async function openVms(options: VmsOptions): Promise<VmPort> {
-  const { config, log } = options;
+  const { config, disks, log } = options;
   const home = vmHome(options.stateDir);
   await mkdir(home, { recursive: true, mode: 0o711 });
   await discardUnfinished(options.stateDir);
@@ -50,7 +51,6 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     sandboxId: 'probe',
     cid: PROBE_CID,
     uid: config.uid_base,
-    disks: [],
   };
   const memoryFile = probeMemory(config.guest_image);
   let chosen: AcceleratorChoice | undefined;
@@ -84,7 +84,7 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
     const { kind, cpuModel } = await accelerator();
     const imageInputs = await readGuestInputs(config.guest_image);
     const at = { home: templateHome(config.guest_image), vmHome: home };
-    return { ...at, uid: config.uid_base, imageInputs, launch: { ...boot, accelerator: kind, cpuModel }, log };
+    return { ...at, uid: config.uid_base, imageInputs, launch: { ...boot, accelerator: kind, cpuModel }, disks, log };
   };
   const fingerprint = (): string =>
     [findProgram(config.qemu), join(config.guest_image, 'manifest.json')].map(fileVersion).join(' ');
@@ -108,12 +108,14 @@ export async function openVms(options: VmsOptions): Promise<VmPort> {
       const launch: BootOptions = { ...boot, accelerator: kind, cpuModel };
       const place = directory(spec.sandboxId);
       const source = await orAborted(template.current(), signal);
-      if (!source) return bootMachine(spec, place, launch, signal);
+      if (!source || spec.scratch === undefined) return bootMachine(spec, place, launch, signal);
       try {
         return await cloneMachine(spec, place, source.directory, launch, signal);
       } catch (error) {
         signal.throwIfAborted();
         log.warn({ err: error, sandboxId: spec.sandboxId }, 'a clone of the VM template failed: booting instead');
+        // the clone may have written to it, on top of the template's
+        await disks.renewDisk(spec.scratch, spec.uid, signal);
         return bootMachine(spec, place, launch, signal);
       }
     },

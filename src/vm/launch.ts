@@ -1,4 +1,4 @@
-import { withTimeout } from '../lib/async.ts';
+import { together, withTimeout } from '../lib/async.ts';
 import { CaissonError, describeError, isCaissonError } from '../lib/errors.ts';
 import { tail } from '../lib/exec.ts';
 import { readFileIfExists, removeTree } from '../lib/files.ts';
@@ -25,7 +25,10 @@ export interface LaunchOptions {
 }
 
 /** How a VM comes up: by booting, by booting to be saved, or from what was saved. */
-export interface LaunchPlan extends Pick<MachineOptions, 'memory' | 'incoming' | 'vsock' | 'extraKernelArguments'> {
+export interface LaunchPlan extends Pick<
+  MachineOptions,
+  'memory' | 'scratchBase' | 'incoming' | 'vsock' | 'extraKernelArguments'
+> {
   /** descriptors that QEMU gets behind the memory's */
   readonly inherit?: readonly number[];
   /** from the stopped machine to one that is what the plan is for */
@@ -47,11 +50,7 @@ export async function launchMachine(
   undo.defer(() => removeTree(directory));
   await makeVmDirectory(directory, spec.uid);
   const startSignal = AbortSignal.any([signal, AbortSignal.timeout(options.timeoutMs)]);
-  const needsHelper = options.transport === 'vhost-user-vsock' && plan.vsock !== 'none';
-  const startHelper = () => startVsockHelper(spec, directory, options, startSignal, undo);
-  const helpers = needsHelper ? [await traced('vm: start vsock helper', startHelper)] : [];
-  const qemu = await traced('vm: start QEMU', () => startQemu(spec, directory, options, plan));
-  undo.defer(() => end(qemu));
+  const [helpers, qemu] = await startProcesses(spec, directory, options, plan, startSignal, undo);
   if (spec.background) await Promise.all([qemu, ...helpers].map(({ identity }) => setNice(identity, LOW_PRIORITY)));
 
   const record = {
@@ -101,6 +100,28 @@ const GONE_TIMEOUT_MS = 10_000;
 async function end({ identity, exited }: DetachedProcess): Promise<void> {
   await killSession(identity);
   await withTimeout(exited, GONE_TIMEOUT_MS, `the end of process ${identity.pid} by SIGKILL`);
+}
+
+/** Where QEMU does not need the helper at once, they start side by side. */
+async function startProcesses(
+  spec: VmSpec,
+  directory: string,
+  options: LaunchOptions,
+  plan: LaunchPlan,
+  signal: AbortSignal,
+  undo: AsyncDisposableStack,
+): Promise<[helpers: DetachedProcess[], qemu: DetachedProcess]> {
+  const helper = async (either: AbortSignal): Promise<DetachedProcess[]> => {
+    if (options.transport === 'vhost-vsock' || plan.vsock === 'none') return [];
+    return [await traced('vm: start vsock helper', () => startVsockHelper(spec, directory, options, either, undo))];
+  };
+  const qemu = async (): Promise<DetachedProcess> => {
+    const started = await traced('vm: start QEMU', () => startQemu(spec, directory, options, plan));
+    undo.defer(() => end(started));
+    return started;
+  };
+  if (plan.vsock === 'plugged later') return together(signal, helper, qemu);
+  return [await helper(signal), await qemu()];
 }
 
 async function startQemu(

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { chmod, mkdtemp, open, readdir, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, open, readdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -9,6 +9,8 @@ import { configSchema, type Config } from '../../src/config/schema.ts';
 import { findProcesses } from '../../src/lib/processes.ts';
 import { createLogger } from '../../src/telemetry/index.ts';
 import type { Vm, VmPort, VmSpec } from '../../src/vm/contracts.ts';
+import { openStorage } from '../../src/storage/index.ts';
+import type { StoragePort } from '../../src/storage/contracts.ts';
 import { openVms } from '../../src/vm/index.ts';
 import { runCli, startCli } from '../support/cli.ts';
 
@@ -16,9 +18,10 @@ const ACCELERATOR = process.env['CAISSON_TEST_ACCELERATOR'] ?? 'tcg';
 const log = createLogger({ level: 'error' });
 let home = '';
 let config: Config['vm'];
+let disks: StoragePort;
 
 const openPort = (changes: Partial<Config['vm']> = {}): Promise<VmPort> =>
-  openVms({ config: { ...config, ...changes }, stateDir: join(home, 'state'), log });
+  openVms({ config: { ...config, ...changes }, stateDir: join(home, 'state'), disks, log });
 const settled = async (vms: VmPort): Promise<string> => {
   const alive = setInterval(() => undefined, 1000);
   await vms.settled;
@@ -27,13 +30,15 @@ const settled = async (vms: VmPort): Promise<string> => {
   return state === 'ready' ? state : `${state}: ${detail}`;
 };
 
-function spec(number: number): VmSpec {
+async function spec(number: number): Promise<VmSpec> {
+  const sandboxId = `${number}`.repeat(16);
+  const uid = config.uid_base + 1000 + number;
   return {
-    sandboxId: `${number}`.repeat(16),
+    sandboxId,
     cid: 0x1000_0000 + process.pid * 16 + number,
-    uid: config.uid_base + 1000 + number,
+    uid,
     network: { netnsPath: null, tapName: 'tap0', mac: '02:00:00:00:00:01' },
-    disks: [],
+    scratch: await disks.createScratch(sandboxId, uid, AbortSignal.timeout(10_000)),
   };
 }
 
@@ -42,10 +47,18 @@ async function identity(vm: Vm): Promise<{ bootId: string; kernelRelease: string
   return await agent.info(AbortSignal.timeout(60_000));
 }
 
-/** of VMs, not the command that makes them */
-const strays = (): Promise<unknown[]> =>
-  findProcesses((commandLine) => commandLine.includes(home) && !commandLine.includes('--config'));
+/** not the command that makes them; `kind`: only such */
+const strays = (kind = ''): Promise<unknown[]> =>
+  findProcesses(
+    (commandLine) => [home, kind].every((part) => commandLine.includes(part)) && !commandLine.includes('--config'),
+  );
 const templates = (): Promise<string[]> => readdir(join(home, 'guest.templates'));
+
+async function damage(name: string): Promise<void> {
+  const [template = ''] = await templates();
+  await using file = await open(join(home, 'guest.templates', template, name), 'r+');
+  await file.write('damaged', 0);
+}
 
 describe('the VM template', { skip: process.getuid?.() === 0 ? false : 'needs root' }, () => {
   before(async () => {
@@ -55,6 +68,7 @@ describe('the VM template', { skip: process.getuid?.() === 0 ? false : 'needs ro
     // templates are kept beside the guest image: a link gives this test its own
     await symlink(guest_image, join(home, 'guest'));
     config = configSchema.parse({ vm: { guest_image: join(home, 'guest'), accelerator: ACCELERATOR } }).vm;
+    disks = await openStorage({ root: join(home, 'storage'), config: configSchema.parse({}).storage, log });
   });
   after(() => rm(home, { recursive: true, force: true }));
 
@@ -70,11 +84,18 @@ describe('the VM template', { skip: process.getuid?.() === 0 ? false : 'needs ro
   it('is made by hand; what an interrupted build has begun is gone with it, or with the next when it was killed', async () => {
     const state = join(home, 'cli');
     const file = join(home, 'caisson.toml');
-    await writeFile(file, stringify({ state, vm: { guest_image: join(home, 'guest'), accelerator: ACCELERATOR } }));
+    await writeFile(
+      file,
+      stringify({
+        root: join(home, 'storage'),
+        state,
+        vm: { guest_image: join(home, 'guest'), accelerator: ACCELERATOR },
+      }),
+    );
     const build = ['--config', file, 'template', 'build'];
     for (const signal of ['SIGINT', 'SIGKILL'] as const) {
       const { child, ended } = startCli(build);
-      while ((await strays()).length === 0) await new Promise((resolve) => setTimeout(resolve, 50));
+      while ((await strays('/vms/template-')).length === 0) await new Promise((resolve) => setTimeout(resolve, 50));
       child.kill(signal);
       const { stderr } = await ended;
       if (signal === 'SIGINT') {
@@ -91,8 +112,8 @@ describe('the VM template', { skip: process.getuid?.() === 0 ? false : 'needs ro
   it('gives every clone an identity of its own', async () => {
     await using vms = await openPort();
     assert.equal(await settled(vms), 'ready');
-    await using first = await vms.start(spec(1), AbortSignal.timeout(60_000));
-    await using second = await vms.start(spec(2), AbortSignal.timeout(60_000));
+    await using first = await vms.start(await spec(1), AbortSignal.timeout(60_000));
+    await using second = await vms.start(await spec(2), AbortSignal.timeout(60_000));
     const [a, b] = [await identity(first), await identity(second)];
     assert.notEqual(a.bootId, b.bootId);
     assert.equal(a.kernelRelease, b.kernelRelease);
@@ -101,20 +122,33 @@ describe('the VM template', { skip: process.getuid?.() === 0 ? false : 'needs ro
   it('is used again by the next daemon', async () => {
     const [existing] = await templates();
     await using vms = await openPort();
-    await vms.start(spec(3), AbortSignal.timeout(60_000)).then((vm) => vm[Symbol.asyncDispose]());
+    await vms.start(await spec(3), AbortSignal.timeout(60_000)).then((vm) => vm[Symbol.asyncDispose]());
     assert.equal(vms.template().state, 'ready');
     assert.deepEqual(await templates(), [existing]);
   });
 
+  it('boots a VM that cannot be cloned, with a disk that the clone has not had', async () => {
+    await using vms = await openPort();
+    assert.equal(await settled(vms), 'ready');
+    await damage('state');
+    const wanted = await spec(4);
+    const made = async (): Promise<number> => (await stat(wanted.scratch ?? '')).birthtimeMs;
+    const first = await made();
+    await using vm = await vms.start(wanted, AbortSignal.timeout(120_000));
+    assert.notEqual((await identity(vm)).bootId, '');
+    assert.doesNotMatch(await readFile(`/proc/${vm.record.pid}/cmdline`, 'utf8'), /-incoming|scratch-base/);
+    assert.ok((await made()) > first);
+  });
+
   it('never runs when it is damaged: a new one is made', async () => {
-    const [name = ''] = await templates();
-    const ram = await open(join(home, 'guest.templates', name, 'ram'), 'r+');
-    const { size } = await ram.stat();
-    await ram.write(Buffer.from('damaged'), 0, 7, Math.floor(size / 2));
-    await ram.close();
+    for (const name of ['ram', 'scratch.qcow2']) {
+      await using vms = await openPort();
+      assert.equal(await settled(vms), 'ready'); // the one before is damaged
+      await damage(name);
+    }
     await using vms = await openPort();
     const alive = setInterval(() => undefined, 1000);
-    await using vm = await vms.start(spec(4), AbortSignal.timeout(120_000));
+    await using vm = await vms.start(await spec(5), AbortSignal.timeout(120_000));
     clearInterval(alive);
     assert.notEqual((await identity(vm)).bootId, '');
     assert.equal(await settled(vms), 'ready');
@@ -135,7 +169,7 @@ describe('the VM template', { skip: process.getuid?.() === 0 ? false : 'needs ro
     const old = vms.template().detail;
     await install(99);
     // it boots: the template of the earlier QEMU is not for this one
-    await using booted = await vms.start(spec(5), AbortSignal.timeout(120_000));
+    await using booted = await vms.start(await spec(6), AbortSignal.timeout(120_000));
     assert.notEqual((await identity(booted)).bootId, '');
     while (vms.template().state === 'being made') await new Promise((resolve) => setTimeout(resolve, 50));
     assert.equal(vms.template().state, 'ready');

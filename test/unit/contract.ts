@@ -82,7 +82,6 @@ export function makePodContext(directory: string, createContainer: AgentClient['
     [Symbol.asyncDispose]: () => Promise.resolve(),
   });
   const agent = useless<AgentClient>('agent', {
-    prepareSandbox: () => Promise.resolve(),
     configureSandbox: () => Promise.resolve(),
     onlineProcessors: () => Promise.resolve(),
     createContainer,
@@ -109,7 +108,7 @@ export function makePodContext(directory: string, createContainer: AgentClient['
       teardown: () => Promise.resolve(),
     }),
     storage: useless<StoragePort>('storage', {
-      createScratch: () => Promise.resolve({ path: '/scratch', format: 'qcow2' }),
+      createScratch: () => Promise.resolve('/scratch'),
       removeScratch: () => Promise.resolve(),
     }),
     volumes: useless<VolumePort>('volumes', {

@@ -41,7 +41,7 @@ async function poolWithout(teardown: NetworkPort['teardown']) {
         teardown,
       }),
       storage: useless<StoragePort>('storage', {
-        createScratch: async () => ({ path: '/x', format: 'qcow2' as const }),
+        createScratch: async () => '/x',
         removeScratch: async () => undefined,
       }),
       vms: useless<VmPort>('vms', {

@@ -8,7 +8,7 @@ const options = {
     cid: 7,
     uid: 6_000_001,
     network: { netnsPath: '/run/netns/x', tapName: 'tap0', mac: '02:00:00:00:00:01' },
-    disks: [{ serial: 'scratch', path: '/d,ir/"x"', format: 'qcow2', readOnly: false }],
+    scratch: '/d,ir/"x"',
   },
   shape: { least: { vcpus: 1, memoryMib: 256 }, most: { vcpus: 2, memoryMib: 1024 } },
   directory: '/run/cai,sson/x',
@@ -34,6 +34,7 @@ describe("QEMU's command line", () => {
       .map((text) => JSON.parse(text))
       .find((node) => node['node-name'] === 'disk-scratch');
     assert.equal(disk.file.filename, '/d,ir/"x"');
+    assert.equal(disk.backing, undefined);
   });
 
   it('is always caged, shares its memory and has no default devices', () => {

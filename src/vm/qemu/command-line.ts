@@ -1,4 +1,11 @@
-import type { Accelerator, DiskSpec, VmSize, VmSpec, VsockTransport } from '../contracts.ts';
+import {
+  SCRATCH_SERIAL,
+  type Accelerator,
+  type DiskSpec,
+  type VmSize,
+  type VmSpec,
+  type VsockTransport,
+} from '../contracts.ts';
 
 /** What a VM starts with, and what it can grow to by plugging. */
 export interface MachineShape {
@@ -24,6 +31,8 @@ export interface MachineOptions {
   readonly cpuModel: string;
   readonly transport: VsockTransport;
   readonly memory: 'anonymous' | MemoryFile;
+  /** descriptor of what the scratch disk shows until it is written; undefined: the file that its own header names */
+  readonly scratchBase?: number | undefined;
   /** waits for the state of another VM of the same shape instead of booting */
   readonly incoming: boolean;
   /** a vhost-user device cannot be part of a saved state: such VMs get it plugged in when they run */
@@ -123,13 +132,13 @@ export function commandLine(options: MachineOptions): string[] {
       '-device',
       'virtconsole,chardev=console',
     ],
-    ...['-blockdev', blockdev('root', { path: `${guestImage}/root.erofs`, format: 'raw', readOnly: true })],
+    ...[
+      '-blockdev',
+      JSON.stringify(blockdevOptions('root', { path: `${guestImage}/root.erofs`, format: 'raw', readOnly: true })),
+    ],
     ...['-device', 'virtio-blk-pci,drive=root'],
     ...['-device', 'virtio-scsi-pci,id=scsi0'],
-    ...spec.disks.flatMap((disk, lun) => [
-      ...['-blockdev', blockdev(nodeName(disk.serial), disk)],
-      ...['-device', JSON.stringify(scsiDisk(disk, lun))],
-    ]),
+    ...scratch(options),
     ...['-device', 'virtio-rng-pci', '-device', 'vmgenid,guid=auto'],
     ...network(spec),
     ...[VSOCK_PORT, FS_PORT, MEMORY_PORT].flatMap((id, index) => [
@@ -146,6 +155,17 @@ function memory({ shape, memory: where }: MachineOptions): string {
   if (where === 'anonymous') return `memory-backend-memfd,id=ram,size=${size},share=on`;
   const sharing = where.isPrivate ? 'share=off,readonly=on,rom=off' : 'share=on';
   return `memory-backend-file,id=ram,size=${size},${sharing},mem-path=/proc/self/fd/${where.fd}`;
+}
+
+function scratch({ spec, scratchBase }: MachineOptions): string[] {
+  if (spec.scratch === undefined) return [];
+  const disk = { serial: SCRATCH_SERIAL, path: spec.scratch, format: 'qcow2', readOnly: false } as const;
+  const base = { path: `/proc/self/fd/${scratchBase}`, format: 'qcow2', readOnly: true } as const;
+  const node = {
+    ...blockdevOptions(nodeName(disk.serial), disk),
+    ...(scratchBase !== undefined && { backing: blockdevOptions('scratch-base', base) }),
+  };
+  return ['-blockdev', JSON.stringify(node), '-device', JSON.stringify(scsiDisk(disk, 0))];
 }
 
 function network({ network: net }: VmSpec): string[] {
@@ -195,8 +215,6 @@ export function blockdevOptions(name: string, disk: Omit<DiskSpec, 'serial'>): o
     },
   };
 }
-
-const blockdev = (name: string, disk: Omit<DiskSpec, 'serial'>): string => JSON.stringify(blockdevOptions(name, disk));
 
 /** Logical unit numbers from 256 on need another addressing method, so a target holds 256 disks. */
 export function scsiDisk(disk: DiskSpec, index: number): Record<string, unknown> {

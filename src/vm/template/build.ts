@@ -1,11 +1,11 @@
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod, chown, mkdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { orAborted } from '../../lib/async.ts';
 import { CaissonError } from '../../lib/errors.ts';
 import { run } from '../../lib/exec.ts';
 import { removeTree } from '../../lib/files.ts';
 import { createMemfd } from '../../lib/memfd.ts';
-import type { VmSpec } from '../contracts.ts';
+import type { ScratchDisks, VmSpec } from '../contracts.ts';
 import { launchMachine, type LaunchOptions } from '../launch.ts';
 import type { Machine } from '../machine.ts';
 import { vmPaths } from '../qemu/command-line.ts';
@@ -17,17 +17,22 @@ const SETTLED_MARK = 'caisson-agent: settled';
 /** after its last word, which it has to finish itself */
 const QUIET_MS = 100;
 
-/** Boots a VM of this shape to a listening agent, stops it and saves memory and devices into `directory`. */
+/**
+ * Boots a VM of this shape to a listening agent, stops it and saves memory and devices into `directory`, where it has its disk,
+ * too: the clones' disks are overlays on that one.
+ */
 export async function buildTemplate(
   spec: VmSpec,
   directory: string,
   vmDirectory: string,
+  disks: ScratchDisks,
   options: LaunchOptions,
   signal: AbortSignal,
 ): Promise<void> {
   await removeTree(directory);
   await mkdir(directory, { recursive: true, mode: 0o711 });
   const files = templateFiles(directory);
+  await disks.makeWholeDisk(files.scratch, spec.uid, signal);
   using memory = createMemfd('caisson-template');
   const bringUp = async (machine: Machine, startSignal: AbortSignal): Promise<void> => {
     await machine.qmp.execute('cont');
@@ -47,11 +52,11 @@ export async function buildTemplate(
     extraKernelArguments: ['caisson.template'],
     bringUp,
   } as const;
-  const machine = await launchMachine(spec, vmDirectory, options, plan, signal);
+  const machine = await launchMachine({ ...spec, scratch: files.scratch }, vmDirectory, options, plan, signal);
   await machine[Symbol.asyncDispose]();
   // QEMU opens them as the VMs' users
-  await chmod(files.state, 0o644);
-  await chmod(files.ram, 0o644);
+  await chown(files.scratch, 0, 0);
+  for (const path of [files.state, files.ram, files.scratch]) await chmod(path, 0o444);
 }
 
 /** The memory stays where it is: only what is not in the memory file is written. */

@@ -17,8 +17,8 @@ import { ignoreSharedMemory, migrated } from './build.ts';
 import { openTemplate } from './files.ts';
 
 /**
- * A VM that goes on where the template in `templateDirectory` was stopped, with memory of its own. Returns when its
- * vsock device is plugged in; disks of `spec` are plugged in, too. Undone by its dispose.
+ * A VM that goes on where the template in `templateDirectory` was stopped, with memory of its own. Its disk, which must be a
+ * new one, goes on where the template's was. Returns when its vsock device is plugged in. Undone by its dispose.
  */
 export async function cloneMachine(
   spec: VmSpec,
@@ -40,18 +40,17 @@ export async function cloneMachine(
     await traced('vm: plug vsock', () => plugVsock(machine, options, spec));
     await traced('vm: guest takes vsock', () => untilTaken(machine, options, startSignal));
     await traced('vm: dial agent', () => machine.untilDialled(startSignal));
-    for (const disk of spec.disks) await traced('vm: plug disk', () => machine.attachDisk(disk, startSignal));
   };
   const plan = {
     memory: { fd: copy?.fd ?? template.ram.fd, isPrivate: kind === 'private' },
-    inherit: [template.state.fd],
+    inherit: [template.state.fd, template.scratch.fd],
+    scratchBase: FIRST_INHERITED + 2,
     incoming: true,
     vsock: 'plugged later',
     extraKernelArguments: [],
     bringUp,
   } as const;
-  // the disks come by plugging, so that every VM has the template's shape
-  return await launchMachine({ ...spec, disks: [] }, directory, options, plan, signal);
+  return await launchMachine(spec, directory, options, plan, signal);
 }
 
 /** What is zero for so long is left out: less takes longer, more wastes memory. */

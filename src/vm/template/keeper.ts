@@ -8,7 +8,7 @@ import { run } from '../../lib/exec.ts';
 import { readFileIfExists, removeTree, writeFileAtomic } from '../../lib/files.ts';
 import type { Logger } from '../../lib/logger.ts';
 import { startTicks } from '../../lib/processes.ts';
-import type { VmSpec } from '../contracts.ts';
+import type { ScratchDisks, VmSpec } from '../contracts.ts';
 import { FIRST_INHERITED, type LaunchOptions } from '../launch.ts';
 import { commandLine } from '../qemu/command-line.ts';
 import { buildTemplate } from './build.ts';
@@ -25,6 +25,7 @@ export interface KeeperOptions {
   /** changes with the guest image */
   readonly imageInputs: string;
   readonly launch: LaunchOptions;
+  readonly disks: ScratchDisks;
   /** where its VMs have their directories while it is made */
   readonly vmHome: string;
   readonly uid: number;
@@ -58,12 +59,16 @@ async function locate(options: KeeperOptions): Promise<{ readonly template: Temp
 }
 
 async function make(directory: string, identity: string, options: KeeperOptions, signal: AbortSignal): Promise<void> {
-  const { vmHome, launch } = options;
+  const { vmHome, launch, disks, uid } = options;
   const work = `${directory}.new-${process.pid}`;
   try {
-    await buildTemplate(spec(options, 1), work, join(vmHome, `template-${process.pid}`), launch, signal);
-    const trial = await cloneMachine(spec(options, 2), join(vmHome, `trial-${process.pid}`), work, launch, signal);
+    await buildTemplate(spec(options, 1), work, join(vmHome, `template-${process.pid}`), disks, launch, signal);
+    const scratch = join(work, 'trial.qcow2');
+    await disks.renewDisk(scratch, uid, signal);
+    const trialSpec = { ...spec(options, 2), scratch };
+    const trial = await cloneMachine(trialSpec, join(vmHome, `trial-${process.pid}`), work, launch, signal);
     await trial[Symbol.asyncDispose]();
+    await rm(scratch);
     await writeFileAtomic(templateFiles(work).seal, JSON.stringify({ identity, digest: await digestOf(work) }));
     await removeTree(directory);
     await run('mv', ['--no-target-directory', work, directory]);
@@ -82,17 +87,16 @@ function spec({ uid }: KeeperOptions, number: number): VmSpec {
     cid: randomInt(FIRST_CID, MAX_CID),
     uid,
     network: { netnsPath: null, tapName: 'tap0', mac: '02:00:00:00:00:01' },
-    disks: [],
   };
 }
 
-/** Of everything that a saved state depends on: guest image, QEMU and the machine's shape. */
+/** Of everything that a saved state depends on: guest image, QEMU, the machine's shape and what is on its disk. */
 async function identityOf(options: KeeperOptions): Promise<string> {
-  const { launch, imageInputs } = options;
+  const { launch, imageInputs, disks } = options;
   const { stdout: version } = await run(launch.qemu, ['--version'], { installHint: 'run bin/setup' });
   const shape = commandLine({
     ...launch,
-    spec: { ...spec(options, 0), sandboxId: 'shape', uid: 0, cid: 0 },
+    spec: { ...spec(options, 0), sandboxId: 'shape', uid: 0, cid: 0, scratch: disks.diskVersion },
     directory: '/shape',
     memory: { fd: FIRST_INHERITED, isPrivate: false },
     incoming: true,
@@ -117,9 +121,9 @@ async function isWhole(directory: string, identity: string): Promise<boolean> {
 const sealSchema = z.object({ identity: z.string(), digest: z.string() });
 
 async function digestOf(directory: string): Promise<string> {
-  const { ram, state } = templateFiles(directory);
+  const { ram, state, scratch } = templateFiles(directory);
   const hash = createHash('sha256');
-  for (const file of [state, ram])
+  for (const file of [state, scratch, ram])
     await pipeline(createReadStream(file, { highWaterMark: 1 << 20 }), hash, { end: false });
   return hash.digest('hex');
 }
