@@ -22,13 +22,13 @@ describe("a clone's memory", () => {
       for (const name of ['one', 'two']) {
         await mkdir(join(home, name));
         const files = templateFiles(join(home, name));
-        for (const file of [files.ram, files.state]) await writeFile(file, name);
+        for (const file of [files.ram, files.state, files.scratch]) await writeFile(file, name);
       }
       await using template = await openTemplate(join(home, 'one'));
       await rename(join(home, 'one'), join(home, 'old'));
       await rename(join(home, 'two'), join(home, 'one'));
-      const { ram, state } = template;
-      assert.deepEqual([await ram.readFile('utf8'), await state.readFile('utf8')], ['one', 'one']);
+      const { ram, state, scratch } = template;
+      for (const file of [ram, state, scratch]) assert.equal(await file.readFile('utf8'), 'one');
       assert.equal(await readFile(templateFiles(join(home, 'one')).ram, 'utf8'), 'two');
       await assert.rejects(openTemplate(join(home, 'two')), { code: 'ENOENT' });
     } finally {
