@@ -3,9 +3,11 @@ import { chmod, mkdtemp, open, readdir, readFile, rename, rm, stat, symlink, wri
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { stringify } from 'smol-toml';
 import { connectAgent } from '../../src/agent/index.ts';
 import { configSchema, type Config } from '../../src/config/schema.ts';
+import { run } from '../../src/lib/exec.ts';
 import { findProcesses } from '../../src/lib/processes.ts';
 import { createLogger } from '../../src/telemetry/index.ts';
 import type { Vm, VmPort, VmSpec } from '../../src/vm/contracts.ts';
@@ -15,6 +17,8 @@ import { openVms } from '../../src/vm/index.ts';
 import { runCli, startCli } from '../support/cli.ts';
 
 const ACCELERATOR = process.env['CAISSON_TEST_ACCELERATOR'] ?? 'tcg';
+/** as long as QEMU has a VM that was moved tell the network so */
+const ANNOUNCING_MS = 1500;
 const log = createLogger({ level: 'error' });
 let home = '';
 let config: Config['vm'];
@@ -117,6 +121,25 @@ describe('the VM template', { skip: process.getuid?.() === 0 ? false : 'needs ro
     const [a, b] = [await identity(first), await identity(second)];
     assert.notEqual(a.bootId, b.bootId);
     assert.equal(a.kernelRelease, b.kernelRelease);
+  });
+
+  it('lets no clone say anything in its network before that is configured', async () => {
+    await using vms = await openPort();
+    const wanted = await spec(7);
+    const netns = `cst-announce-${process.pid}`;
+    const ip = (...args: string[]): Promise<unknown> => run('ip', ['-n', netns, ...args]);
+    await run('ip', ['netns', 'add', netns]);
+    try {
+      await ip('tuntap', 'add', 'tap0', 'mode', 'tap', 'user', String(wanted.uid));
+      await ip('link', 'set', 'tap0', 'up');
+      const network = { netnsPath: `/run/netns/${netns}`, tapName: 'tap0', mac: '02:00:00:00:00:01' };
+      await using vm = await vms.start({ ...wanted, network }, AbortSignal.timeout(60_000));
+      await sleep(ANNOUNCING_MS);
+      const counters = await readFile(`/proc/${vm.record.pid}/net/dev`, 'utf8');
+      assert.equal(/tap0: +\d+ +(\d+)/.exec(counters)?.[1], '0', counters);
+    } finally {
+      await run('ip', ['netns', 'del', netns]);
+    }
   });
 
   it('is used again by the next daemon', async () => {

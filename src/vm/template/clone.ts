@@ -31,7 +31,7 @@ export async function cloneMachine(
   const { kind } = memoryOf(spec, options.transport);
   await using copy = kind === 'copied' ? await startCopy(spec, template.ram, signal) : undefined;
   const bringUp = async (machine: Machine, startSignal: AbortSignal): Promise<void> => {
-    await ignoreSharedMemory(machine);
+    await Promise.all([ignoreSharedMemory(machine), doNotAnnounce(machine)]);
     await copy?.done;
     const loaded = orAborted(migrated(machine), startSignal);
     const uri = `file:/proc/self/fd/${FIRST_INHERITED + 1}`;
@@ -96,6 +96,15 @@ async function startCopy(
       memory[Symbol.dispose]();
     },
   };
+}
+
+/**
+ * A VM that goes on elsewhere tells the network so, for a second: QEMU by frames of its own, and by asking the guest. A clone has been nowhere, and
+ * a guest that takes its interface down while it is asked locks up: Linux 6.12 drivers/net/virtio_net.c, virtnet_close waits for config_work, which
+ * waits for the lock that virtnet_close's caller has.
+ */
+async function doNotAnnounce({ qmp }: Machine): Promise<void> {
+  await qmp.execute('migrate-set-parameters', { 'announce-rounds': 0 });
 }
 
 const LOOK_AGAIN_MS = 10;
