@@ -218,12 +218,10 @@ export function reap(pid: number): ChildExit | undefined {
 
 function waitChild(idType: number, id: number, options: number): ChildExit | undefined {
   const info = Buffer.alloc(128); // siginfo_t: si_code at 8, si_pid at 16, si_status at 24
-  try {
-    check('waitid', c.waitid(idType, id, info, options));
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ECHILD') return undefined;
-    throw error;
-  }
+  const result = c.waitid(idType, id, info, options);
+  // no error is made for what is usual: it would have a stack trace
+  if (result < 0 && koffi.errno() === constants.errno.ECHILD) return undefined;
+  check('waitid', result);
   const pid = info.readInt32LE(16);
   if (pid === 0) return undefined;
   const CLD_EXITED = 1;
