@@ -37,6 +37,14 @@ describe("QEMU's command line", () => {
     assert.equal(disk.backing, undefined);
   });
 
+  it("gives a clone's disk the template's as its base, which has none", () => {
+    const [disk] = after(commandLine({ ...options, scratchBase: 5 }), '-blockdev')
+      .map((text) => JSON.parse(text))
+      .filter((node) => node['node-name'] === 'disk-scratch');
+    const { file, backing } = disk.backing;
+    assert.deepEqual([file.filename, file['read-only'], backing], ['/proc/self/fd/5', true, null]);
+  });
+
   it('is always caged, shares its memory and has no default devices', () => {
     const args = commandLine(options);
     assert.deepEqual(after(args, '-sandbox'), [

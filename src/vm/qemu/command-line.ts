@@ -163,7 +163,8 @@ function scratch({ spec, scratchBase }: MachineOptions): string[] {
   const base = { path: `/proc/self/fd/${scratchBase}`, format: 'qcow2', readOnly: true } as const;
   const node = {
     ...blockdevOptions(nodeName(disk.serial), disk),
-    ...(scratchBase !== undefined && { backing: blockdevOptions('scratch-base', base) }),
+    // whatever the base's header says: it needs no other file
+    ...(scratchBase !== undefined && { backing: { ...blockdevOptions('scratch-base', base), backing: null } }),
   };
   return ['-blockdev', JSON.stringify(node), '-device', JSON.stringify(scsiDisk(disk, 0))];
 }
