@@ -154,7 +154,8 @@ async function startInCgroup({ id, spec, stdin }: Container): Promise<StartedPro
       owner: mappedUser(spec),
     });
   } catch (error) {
-    await crunDelete(id); // it has nothing to delete, unless what it made was not let go
+    // it has nothing to delete, unless what it made was not let go; the first error is the one to be told
+    await crunDelete(id).catch(() => undefined);
     removeCgroup(cgroup);
     throw error;
   }

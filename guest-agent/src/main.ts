@@ -1,6 +1,7 @@
 import { ServerCredentials } from '@grpc/grpc-js';
 import type { Socket } from 'node:net';
 import { describeError } from '../../src/lib/errors.ts';
+import { keepIpWaiting } from './ip.ts';
 import { startReaper } from './reaper.ts';
 import { AGENT_VERSION, makeServer } from './server.ts';
 import { hasKernelArgument } from './kernel-arguments.ts';
@@ -26,6 +27,7 @@ const serve = (socket: Socket): void => {
 };
 listenVsock(AGENT_PORT, { privilegedOnly: hasKernelArgument('caisson.privileged') }, serve);
 process.stdout.write(`caisson-agent: ${AGENT_VERSION} listens on vsock port ${AGENT_PORT}\n`);
+keepIpWaiting();
 // a VM that is to be saved as the template of many: src/vm/template
 if (hasKernelArgument('caisson.template'))
   void warmUp(serve).then(

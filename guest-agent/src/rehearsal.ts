@@ -4,7 +4,6 @@ import type { AgentClient } from '../../proto/generated/agent/caisson/agent/v1/A
 import type { Interface } from '../../proto/generated/agent/caisson/agent/v1/Interface.ts';
 import { runCommand } from './command.ts';
 import { findDisk } from './disks.ts';
-import { mountScratch } from './sandbox.ts';
 
 const ID = 'caa1550000000000';
 const EXECS = 2;
@@ -65,7 +64,6 @@ export async function rehearse(stub: AgentClient): Promise<void> {
   // refused, as it is nobody's
   await ask.configure({ interface: INTERFACE }).catch(() => undefined);
   await findDisk('none', 1).catch(() => undefined);
-  await mountScratch();
   await ask.network({ interface: INTERFACE });
   await ask.create({ id: ID, oci_spec: Buffer.from(JSON.stringify(SPEC)) });
   const running = stub.StartContainer({ id: ID });

@@ -37,6 +37,7 @@ export function prepareRoot(): void {
 /** Leaves the interface as it was: down, without addresses, routes and neighbours. */
 export async function rehearseNetwork(config: Interface__Output | null): Promise<void> {
   if (configured) throw new CaissonError('failed_precondition', 'this VM is a pod already');
+  await mountScratch(); // a VM without it is not to wait for a pod
   await configureNetwork(config);
   await ip(['neigh flush dev eth0 nud permanent', 'addr flush dev eth0', 'link set dev eth0 down']);
   keepIpWaiting();

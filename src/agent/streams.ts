@@ -64,13 +64,16 @@ export async function runStart(
     started.reject(error);
     exited.reject(error);
   };
+  let events = 0;
   call.on('data', ({ exit }: StartContainerEvent__Output) => {
     if (exit) exited.resolve(agentExit(exit));
     else started.resolve();
+    if (++events > 2) entry.fail(new CaissonError('internal', 'the guest agent tells more than a start and an end'));
   });
   call.on('error', (error) => over(entry.reason ?? agentError('StartContainer', error)));
   call.on('end', () => over(new CaissonError('internal', 'the guest agent ended StartContainer without an exit')));
-  const late = setTimeout(() => entry.fail(tooLate('StartContainer', deadlineMs)), deadlineMs);
+  const tooLate = new CaissonError('deadline_exceeded', 'the guest agent did not answer StartContainer in time');
+  const late = setTimeout(() => entry.fail(tooLate), deadlineMs);
   const cancel = (): void => call.cancel();
   signal.addEventListener('abort', cancel, { once: true });
   if (signal.aborted) cancel();
@@ -82,9 +85,6 @@ export async function runStart(
     signal.removeEventListener('abort', cancel);
   }
 }
-
-const tooLate = (rpc: string, ms: number): CaissonError =>
-  new CaissonError('deadline_exceeded', `the guest agent has not answered ${rpc} within ${ms} ms`);
 
 export interface ExecRequest {
   readonly id: string;

@@ -115,8 +115,8 @@ export function killProcess(identity: ProcessIdentity): Promise<void> {
   return sendSignal(identity, 'SIGKILL');
 }
 
-/** As `killProcess`, for one of `startDetached`: with what it has started and has not put in a session of its own. */
-export function killSession(identity: ProcessIdentity): Promise<void> {
+/** As `killProcess`, for one of `startDetached`: with what it has started and has not put in a group of its own. */
+export function killGroup(identity: ProcessIdentity): Promise<void> {
   return sendSignal(identity, 'SIGKILL', -identity.pid);
 }
 

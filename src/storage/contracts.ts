@@ -1,18 +1,13 @@
 import type { IdMappings } from '../lib/user-namespace.ts';
+import type { ScratchDisks } from '../vm/contracts.ts';
 
 /** The storage ports: one writable disk per pod for all its containers' upper layers; host files and directories as volumes. */
 
-export interface StoragePort {
+export interface StoragePort extends ScratchDisks {
   /** where the scratch disks are */
   readonly directory: string;
-  /** changes with what a new disk holds: an empty ext4 of the configured size */
-  readonly diskVersion: string;
   /** A new disk, `<directory>/<sandboxId>.qcow2`, for this user alone. Returns its path. Undone by `removeScratch`. */
   createScratch(sandboxId: string, ownerUid: number, signal: AbortSignal): Promise<string>;
-  /** A new disk in the place of what is at `path`. */
-  renewDisk(path: string, ownerUid: number, signal: AbortSignal): Promise<void>;
-  /** A new disk that needs no other file, which all others need. */
-  makeWholeDisk(path: string, ownerUid: number, signal: AbortSignal): Promise<void>;
   /** Idempotent. */
   removeScratch(sandboxId: string): Promise<void>;
   /** Bytes on disk and files of all pods' scratch disks. */

@@ -28,6 +28,13 @@ export async function openStorage({ root, config, log }: StorageOptions): Promis
   const mutex = new KeyedMutex();
   const base = async (): Promise<string> => mutex.run('base', () => ensureBase(directory, config.scratch_size_mib));
   const blank = async (): Promise<string> => mutex.run('blank', async () => ensureBlank(await base()));
+  const orExplained = async (what: string, make: () => Promise<void>): Promise<void> => {
+    try {
+      await make();
+    } catch (error) {
+      throw explain(error, directory, `cannot make ${what}`);
+    }
+  };
   const makeDisk = async (path: string, ownerUid: number, signal: AbortSignal): Promise<void> => {
     const from = await orAborted(blank(), signal);
     await copyFile(from, path, constants.COPYFILE_EXCL);
@@ -50,21 +57,21 @@ export async function openStorage({ root, config, log }: StorageOptions): Promis
     diskVersion: baseName(config.scratch_size_mib),
     createScratch: async (sandboxId, ownerUid, signal) => {
       const path = pathOf(sandboxId);
-      try {
-        await traced('storage: scratch disk', () => makeDisk(path, ownerUid, signal));
-        return path;
-      } catch (error) {
-        throw explain(error, directory, `cannot make the scratch disk of sandbox ${sandboxId}`);
-      }
+      await orExplained(`the scratch disk of sandbox ${sandboxId}`, () =>
+        traced('storage: scratch disk', () => makeDisk(path, ownerUid, signal)),
+      );
+      return path;
     },
-    renewDisk: async (path, ownerUid, signal) => {
-      await rm(path, { force: true });
-      await makeDisk(path, ownerUid, signal);
-    },
-    makeWholeDisk: async (path, ownerUid, signal) => {
-      await createCopy(path, await base(), signal);
-      await owned(path, ownerUid);
-    },
+    renewDisk: (path, ownerUid, signal) =>
+      orExplained(path, async () => {
+        await rm(path, { force: true });
+        await makeDisk(path, ownerUid, signal);
+      }),
+    makeWholeDisk: (path, ownerUid, signal) =>
+      orExplained(path, async () => {
+        await createCopy(path, await base(), signal);
+        await owned(path, ownerUid);
+      }),
     removeScratch: async (sandboxId) => rm(pathOf(sandboxId), { force: true }),
     usage: async () => usage(directory),
   };

@@ -26,7 +26,7 @@ export interface VmSpec {
   readonly dense?: boolean;
 }
 
-/** Makes the disks for what containers write. In src/storage. */
+/** Makes the disks for what containers write, each an empty ext4 of the configured size. In src/storage. */
 export interface ScratchDisks {
   /** changes with what a new disk holds */
   readonly diskVersion: string;

@@ -3,7 +3,7 @@ import { CaissonError, describeError, isCaissonError } from '../lib/errors.ts';
 import { tail } from '../lib/exec.ts';
 import { readFileIfExists, removeTree } from '../lib/files.ts';
 import type { Logger } from '../lib/logger.ts';
-import { killProcess, killSession, LOW_PRIORITY, setNice, type DetachedProcess } from '../lib/processes.ts';
+import { killProcess, killGroup, LOW_PRIORITY, setNice, type DetachedProcess } from '../lib/processes.ts';
 import { traced } from '../lib/trace.ts';
 import { waitForPath } from '../lib/wait-for-path.ts';
 import type { Accelerator, VmSpec, VsockTransport } from './contracts.ts';
@@ -98,7 +98,7 @@ const GONE_TIMEOUT_MS = 10_000;
  * `mount` or `ip` under way, which would outlive it.
  */
 async function end({ identity, exited }: DetachedProcess): Promise<void> {
-  await killSession(identity);
+  await killGroup(identity);
   await withTimeout(exited, GONE_TIMEOUT_MS, `the end of process ${identity.pid} by SIGKILL`);
 }
 

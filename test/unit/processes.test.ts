@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { findProcesses, killProcess, killSession, startDetached } from '../../src/lib/processes.ts';
+import { findProcesses, killProcess, killGroup, startDetached } from '../../src/lib/processes.ts';
 
 const WITHIN_MS = 5000;
 
@@ -17,7 +17,7 @@ describe('a detached process that is killed', () => {
     const shell = await startDetached('sh', ['-c', `${child}; true`], '/dev/null');
     try {
       await until((count) => count === 1);
-      await killSession(shell.identity);
+      await killGroup(shell.identity);
       await until((count) => count === 0);
     } finally {
       for (const identity of await running()) await killProcess(identity);

@@ -157,14 +157,18 @@ function memory({ shape, memory: where }: MachineOptions): string {
   return `memory-backend-file,id=ram,size=${size},${sharing},mem-path=/proc/self/fd/${where.fd}`;
 }
 
+/** It needs no other file, whatever its header says. */
+function templateDisk(fd: number): object {
+  const disk = { path: `/proc/self/fd/${fd}`, format: 'qcow2', readOnly: true } as const;
+  return { ...blockdevOptions('scratch-base', disk), backing: null };
+}
+
 function scratch({ spec, scratchBase }: MachineOptions): string[] {
   if (spec.scratch === undefined) return [];
   const disk = { serial: SCRATCH_SERIAL, path: spec.scratch, format: 'qcow2', readOnly: false } as const;
-  const base = { path: `/proc/self/fd/${scratchBase}`, format: 'qcow2', readOnly: true } as const;
   const node = {
     ...blockdevOptions(nodeName(disk.serial), disk),
-    // whatever the base's header says: it needs no other file
-    ...(scratchBase !== undefined && { backing: { ...blockdevOptions('scratch-base', base), backing: null } }),
+    ...(scratchBase !== undefined && { backing: templateDisk(scratchBase) }),
   };
   return ['-blockdev', JSON.stringify(node), '-device', JSON.stringify(scsiDisk(disk, 0))];
 }

@@ -99,9 +99,9 @@ async function startCopy(
 }
 
 /**
- * A VM that goes on elsewhere tells the network so, for a second: QEMU by frames of its own, and by asking the guest. A clone has been nowhere, and
- * a guest that takes its interface down while it is asked locks up: Linux 6.12 drivers/net/virtio_net.c, virtnet_close waits for config_work, which
- * waits for the lock that virtnet_close's caller has.
+ * A VM that goes on elsewhere tells the network so, for a second: QEMU by frames of its own, and by asking the guest. A clone
+ * has been nowhere, and a guest that takes its interface down while it is asked locks up: Linux 6.12
+ * drivers/net/virtio_net.c, virtnet_close waits for config_work, which waits for the lock that virtnet_close's caller has.
  */
 async function doNotAnnounce({ qmp }: Machine): Promise<void> {
   await qmp.execute('migrate-set-parameters', { 'announce-rounds': 0 });
